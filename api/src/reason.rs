@@ -1,0 +1,52 @@
+//! Reasons that stand in errors of this room, beside the model's own codes: stable texts, each with a
+//! paragraph in `docs/rejections.md`.
+
+use model::{Class, Rejection};
+use std::{collections::BTreeMap, fmt::Display};
+
+/// INVALID_ARGUMENT: a field of the request is missing, unknown or malformed; `field` names it.
+pub const FIELD: &str = "FIELD";
+/// UNAVAILABLE: the node asked does not lead and could not reach the one that does. Certainly not done.
+pub const NOT_LEADER: &str = "NOT_LEADER";
+/// RESOURCE_EXHAUSTED: a queue of the control plane is full. Certainly not done.
+pub const OVERLOADED: &str = "OVERLOADED";
+/// UNAVAILABLE: the node is stopping. Certainly not done.
+pub const STOPPED: &str = "STOPPED";
+/// UNAVAILABLE: no answer in time. It may have been done: repeat it with the same request id.
+pub const UNKNOWN_OUTCOME: &str = "UNKNOWN_OUTCOME";
+/// OUT_OF_RANGE: history before `oldest` is gone: list, then go on from the list's revision.
+pub const COMPACTED: &str = "COMPACTED";
+/// RESOURCE_EXHAUSTED: the watcher read too slowly: resume from `resume_revision`.
+pub const LAGGED: &str = "LAGGED";
+/// OUT_OF_RANGE: a chunk does not begin where the upload ends: go on at `offset`.
+pub const UPLOAD_OFFSET: &str = "UPLOAD_OFFSET";
+/// UNAVAILABLE: the host is out of contact, so nothing can be fetched from it.
+pub const HOST_NOT_CONNECTED: &str = "HOST_NOT_CONNECTED";
+/// INTERNAL: this node is broken; its log says how.
+pub const FAULT: &str = "FAULT";
+
+/// All of the above.
+pub const REASONS: &[&str] = &[
+    FIELD,
+    NOT_LEADER,
+    OVERLOADED,
+    STOPPED,
+    UNKNOWN_OUTCOME,
+    COMPACTED,
+    LAGGED,
+    UPLOAD_OFFSET,
+    HOST_NOT_CONNECTED,
+    FAULT,
+];
+
+/// The refusal of a request whose `field` is wrong: `message` says how, `remedy` what to write.
+pub fn bad_field(field: &str, message: impl Display, remedy: impl Into<String>) -> Rejection {
+    Rejection {
+        class: Class::InvalidArgument,
+        code: FIELD.to_owned(),
+        message: message.to_string(),
+        field: field.to_owned(),
+        remedy: remedy.into(),
+        details: BTreeMap::new(),
+    }
+}
