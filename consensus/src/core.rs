@@ -1,0 +1,244 @@
+//! What every part of a replicated ledger shares: Raft, the machine's public side, and the peers.
+//!
+//! Also where Raft's errors become ours. The distinction that matters is made here: refused before
+//! anything was appended is certainly not done, discarded or timed out after that is unknown.
+
+use crate::{
+    Config, Error, Lane, Leadership, Method, Peer, Target, Transport, TransportError,
+    entry::{self, Entry},
+    machine::{Machine, Shared},
+    queue::Log,
+    types::{Answers, Types},
+    wire::{self, ForwardAnswer, ForwardRequest},
+};
+use futures::future::BoxFuture;
+use model::{NodeId, Revision};
+use openraft::{
+    LinearizerOption, Raft, RaftMetrics, ServerState,
+    async_runtime::watch::WatchReceiver,
+    errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
+    raft::ClientWriteResponse,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// Why a ledger stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// It was asked to.
+    #[error("the ledger was shut down")]
+    Shutdown,
+    /// Raft ended: a disk or codec failed, or this replica differed from the leader. The node must
+    /// start anew.
+    #[error("raft ended: {0}")]
+    Fatal(String),
+}
+
+pub(crate) struct Core {
+    pub(crate) node_id: NodeId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) raft: Raft<Types, Machine>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) stopped: watch::Sender<Option<StopReason>>,
+}
+
+/// Why a request that was sent to the leader has no answer.
+pub(crate) enum ForwardError {
+    /// It was certainly not carried out.
+    NotSent,
+    /// It may have been.
+    Lost,
+}
+
+fn not_leader(forward: &ForwardToLeader<Types>) -> Error {
+    Error::NotLeader { hint: forward.leader_id.map(NodeId) }
+}
+
+pub(crate) fn write_error(error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(&forward),
+        // Appended, and then lost leadership: another leader may have it.
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => Error::Unknown,
+        RaftError::APIError(error) => {
+            tracing::warn!(%error, "raft refused a change");
+            Error::NotLeader { hint: None }
+        }
+        // It may have been appended before Raft ended.
+        RaftError::Fatal(_) => Error::Unknown,
+    }
+}
+
+impl Core {
+    pub(crate) fn metrics(&self) -> RaftMetrics<Types> {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    /// The leader and where it is, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<(NodeId, Peer)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let id = metrics.current_leader?;
+        let peer = metrics.membership_config.get_node(&id)?.clone();
+        Some((NodeId(id), peer))
+    }
+
+    /// Follows what Raft says of itself until it ends.
+    pub(crate) async fn follow_metrics(self: Arc<Self>) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let (leadership, ended) = {
+                let seen = metrics.borrow_watched();
+                (self.leadership_of(&seen), seen.running_state.clone().err())
+            };
+            self.leadership.send_if_modified(|current| {
+                // A follower's confirmation comes from its own probe.
+                let quorum_at = leadership.quorum_at.max(current.quorum_at);
+                let new = Leadership { quorum_at, ..leadership };
+                let changed = new != *current;
+                *current = new;
+                changed
+            });
+            if let Some(fatal) = ended {
+                return self.stop(StopReason::Fatal(fatal.to_string()));
+            }
+            if metrics.changed().await.is_err() {
+                return self.stop(StopReason::Fatal("its task is gone".to_owned()));
+            }
+        }
+    }
+
+    fn leadership_of(&self, metrics: &RaftMetrics<Types>) -> Leadership {
+        let is_leader =
+            metrics.state == ServerState::Leader && metrics.current_leader == Some(self.node_id.0);
+        let acked = metrics.last_quorum_acked.filter(|_| is_leader);
+        Leadership {
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            is_leader,
+            quorum_at: acked.and_then(|at| Instant::now().checked_sub(age(&at))),
+        }
+    }
+
+    /// A majority followed the leader at `at` or later.
+    pub(crate) fn note_quorum(&self, at: Instant) {
+        self.leadership.send_if_modified(|current| {
+            let newer = current.quorum_at.is_none_or(|before| before < at);
+            if newer {
+                current.quorum_at = Some(at);
+            }
+            newer
+        });
+    }
+
+    /// Only the first reason counts.
+    pub(crate) fn stop(&self, reason: StopReason) {
+        self.stopped.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(reason);
+            }
+            first
+        });
+        self.leadership.send_modify(|leadership| {
+            *leadership = Leadership { term: leadership.term, ..Leadership::default() };
+        });
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.borrow().is_some()
+    }
+
+    /// On the leader: confirms leadership with a majority, and answers the index that a state must
+    /// have applied to be up to date.
+    pub(crate) async fn read_index(&self, deadline: Instant) -> Result<Option<u64>, Error> {
+        let started = Instant::now();
+        let wait = deadline.saturating_duration_since(started);
+        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(wait);
+        let linearizer = self.raft.get_read_linearizer(option);
+        let Ok(answer) = tokio::time::timeout_at(deadline, linearizer).await else {
+            return Err(Error::NotLeader { hint: None });
+        };
+        match answer {
+            Ok(linearizer) => {
+                self.note_quorum(started);
+                Ok(Some(linearizer.read_log_id().index()))
+            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(not_leader(&forward))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Error::NotLeader { hint: None })
+            }
+            Err(RaftError::Fatal(_)) => Err(Error::Stopped),
+        }
+    }
+
+    /// Asks another node, within the deadline and the time of one try.
+    pub(crate) async fn ask(
+        &self,
+        (id, peer): (NodeId, Peer),
+        method: Method,
+        request: impl FnOnce(u64) -> ForwardRequest,
+        deadline: Instant,
+    ) -> Result<ForwardAnswer, ForwardError> {
+        let started = Instant::now();
+        let time = deadline.saturating_duration_since(started);
+        let request = request(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let body = wire::encode(&request).map_err(|_| ForwardError::NotSent)?;
+        let target = Target { id, peer, lane: Lane::Forward };
+        match self.transport.call(&target, method, body, deadline).await {
+            Ok(bytes) => {
+                let answer = wire::decode(&bytes).map_err(|_| ForwardError::Lost)?;
+                if matches!(answer, ForwardAnswer::Outcome(_) | ForwardAnswer::Index(_)) {
+                    self.note_quorum(started);
+                }
+                Ok(answer)
+            }
+            Err(TransportError::Lost { .. }) => Err(ForwardError::Lost),
+            Err(TransportError::Unreachable { .. } | TransportError::Refused { .. }) => {
+                Err(ForwardError::NotSent)
+            }
+        }
+    }
+
+    /// The end of one try that begins now.
+    pub(crate) fn try_until(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + Duration::from_millis(self.config.forward_ms))
+    }
+}
+
+/// How long ago a moment of Raft's was.
+pub(crate) fn age(at: &openraft::alias::SerdeInstantOf<Types>) -> Duration {
+    openraft::Instant::elapsed(&**at)
+}
+
+/// The log as the queue sees it.
+pub(crate) struct RaftLog {
+    pub(crate) raft: Raft<Types, Machine>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Log for RaftLog {
+    fn commit(&self, entry: Entry) -> BoxFuture<'static, Result<Answers, Error>> {
+        let raft = self.raft.clone();
+        Box::pin(async move {
+            if raft.metrics().borrow_watched().running_state.is_err() {
+                return Err(Error::Stopped);
+            }
+            match raft.client_write(entry).await {
+                Ok(ClientWriteResponse { data, .. }) => Ok(data),
+                Err(error) => Err(write_error(error)),
+            }
+        })
+    }
+
+    fn rules(&self) -> u32 {
+        self.shared.published.read(entry::rules_in_force)
+    }
+
+    fn hash_check(&self) -> Option<(Revision, u128)> {
+        self.shared.hash_check()
+    }
+}

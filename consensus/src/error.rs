@@ -1,0 +1,60 @@
+//! What can go wrong with a proposal, a linearizable read or a watch.
+//!
+//! The one question a caller has after an error is "may it have happened?". The variants of
+//! [`Error`] answer it: all but [`Error::Unknown`] mean certainly not. A refusal by the rules is no
+//! error: it is an `Outcome` that every replica agrees on.
+
+use model::{NodeId, Revision};
+use serde::{Deserialize, Serialize};
+
+/// Why a proposal or a linearizable read has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Error {
+    /// Certainly not done: no leader could be reached, or the one asked is none.
+    #[error("no leader took the request")]
+    NotLeader {
+        /// Who may be the leader.
+        hint: Option<NodeId>,
+    },
+    /// Certainly not done: a bounded queue is full. Retry later.
+    #[error("the ledger's queue is full")]
+    Overloaded,
+    /// Certainly not done: this ledger has stopped.
+    #[error("the ledger has stopped")]
+    Stopped,
+    /// May be done: the deadline passed or contact was lost after it was handed over. Retry only with
+    /// the same request id.
+    #[error("the outcome of the request is not known")]
+    Unknown,
+}
+
+impl Error {
+    /// Whether the request certainly had no effect, so that repeating it is safe without a request
+    /// id.
+    pub fn certainly_not_done(&self) -> bool {
+        match self {
+            Self::NotLeader { .. } | Self::Overloaded | Self::Stopped => true,
+            Self::Unknown => false,
+        }
+    }
+}
+
+/// Why a watch cannot start, or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The revisions asked for are gone from this node's journal: read the state again.
+    #[error("the revisions asked for are compacted, the oldest kept is {oldest}")]
+    Compacted {
+        /// The oldest revision this node can still show.
+        oldest: Revision,
+    },
+    /// The watcher was slower than the log and was cut: watch again after `resume_revision`.
+    #[error("the watcher was too slow and was cut, resume after {resume_revision}")]
+    Lagged {
+        /// The last revision the watcher has seen.
+        resume_revision: Revision,
+    },
+    /// The journal could not be read, or this ledger stopped.
+    #[error("the ledger has stopped")]
+    Stopped,
+}

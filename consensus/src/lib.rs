@@ -1,0 +1,54 @@
+//! The replicated ledger: the only room that knows Raft.
+//!
+//! Other rooms see the [`Ledger`] trait: propose a command, read the state, watch revisions. Every
+//! node applies the same log of commands through `model::State::apply`; a node whose disk or codec
+//! fails stops instead of diverging. Nothing here decides anything about the domain.
+//!
+//! A proposal goes `raft_ledger` -> `forward` (to the leader) -> `queue` (one entry for all that
+//! wait) -> Raft over `log_store` and `network` -> `machine` on every node -> `keep` (stored) and
+//! `publish` (readers, watchers) -> the answer.
+//!
+//! Reading order: [`Ledger`], [`MemoryLedger`], `entry`, `publish`, then the path above.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod config;
+mod core;
+mod duty;
+mod entry;
+mod error;
+mod forward;
+mod keep;
+mod ledger;
+mod log_store;
+mod machine;
+mod membership;
+mod memory_ledger;
+mod network;
+mod publish;
+mod queue;
+mod raft_ledger;
+mod reads;
+mod service;
+mod snapshot;
+mod snapshot_files;
+mod transport;
+mod types;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{BadConfig, Config};
+pub use core::StopReason;
+pub use error::{Error, WatchError};
+pub use keep::JournalRow;
+pub use ledger::{Leadership, Ledger, Proposal, WatchEvent};
+pub use membership::Member;
+pub use memory_ledger::MemoryLedger;
+pub use publish::WatchStream;
+pub use raft_ledger::{Foundation, LedgerStatus, RaftLedger, StartError};
+pub use service::{PeerService, ServiceError};
+pub use transport::grpc::GrpcTransport;
+pub use transport::{Lane, Method, Target, Transport, TransportError};
+pub use types::Peer;

@@ -1,0 +1,312 @@
+//! Raft's state machine: committed entries become state, journal, events and answers.
+//!
+//! Everything here is the same on every node, in the same order, from the same bytes. A fault stops
+//! the replica: it is returned to Raft, which ends. The hash of the state is remembered at fixed
+//! log positions and compared with the leader's; a replica that differs stops and leaves a note.
+
+use crate::{
+    Config, WatchEvent,
+    entry::{self, Entry, Step},
+    keep::{Keep, Position},
+    publish::Published,
+    snapshot::{self, Content, Snapshots, Stored},
+    types::{Answers, LogId, RaftEntry, SnapshotMeta, StoredMembership, Types},
+};
+use futures::{Stream, TryStreamExt, future::BoxFuture};
+use model::{Revision, State};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
+    alias::SnapshotOf,
+    storage::{EntryResponder, RaftStateMachine},
+};
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use storage::Fault;
+use tokio::sync::watch;
+
+/// State hashes remembered for comparison.
+const HASHES_MAX: usize = 64;
+
+/// Waits until the log is durable as it is.
+pub(crate) type FlushLog = Box<dyn Fn() -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
+
+/// What the machine shares with the ledger around it.
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) keep: Keep,
+    pub(crate) snapshots: Arc<dyn Snapshots>,
+    /// Log index of the newest applied entry.
+    pub(crate) applied_index: watch::Sender<Option<u64>>,
+    /// Makes durable what was done to the log.
+    pub(crate) flush_log: FlushLog,
+    hashes: Mutex<Hashes>,
+    /// Entries and bytes applied since the newest snapshot.
+    pub(crate) entries_since: AtomicU64,
+    pub(crate) bytes_since: AtomicU64,
+}
+
+#[derive(Default)]
+struct Hashes {
+    remembered: VecDeque<(Revision, u128)>,
+    offered: Revision,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        published: Arc<Published>,
+        keep: Keep,
+        (snapshots, flush_log): (Arc<dyn Snapshots>, FlushLog),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            flush_log,
+            config,
+            published,
+            keep,
+            snapshots,
+            applied_index: watch::Sender::new(None),
+            hashes: Mutex::default(),
+            entries_since: AtomicU64::new(0),
+            bytes_since: AtomicU64::new(0),
+        })
+    }
+
+    fn hashes<R>(&self, f: impl FnOnce(&mut Hashes) -> R) -> R {
+        f(&mut self.hashes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest remembered hash, once.
+    pub(crate) fn hash_check(&self) -> Option<(Revision, u128)> {
+        self.hashes(|hashes| {
+            let newest = *hashes.remembered.back()?;
+            let fresh = newest.0 > hashes.offered;
+            hashes.offered = newest.0;
+            fresh.then_some(newest)
+        })
+    }
+
+    fn remember(&self, revision: Revision, hash: u128) {
+        self.hashes(|hashes| {
+            if hashes.remembered.len() == HASHES_MAX {
+                hashes.remembered.pop_front();
+            }
+            hashes.remembered.push_back((revision, hash));
+        });
+    }
+
+    fn own_hash(&self, revision: Revision) -> Option<u128> {
+        self.hashes(|hashes| {
+            let found = hashes.remembered.iter().find(|(at, _)| *at == revision);
+            found.map(|(_, hash)| *hash)
+        })
+    }
+}
+
+/// The state machine. Raft owns it; the ledger sees its [`Shared`] part.
+pub(crate) struct Machine {
+    shared: Arc<Shared>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Machine {
+    pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Self {
+        shared.applied_index.send_replace(position.applied.map(|id| id.index));
+        Self { shared, applied: position.applied, membership: position.membership }
+    }
+
+    async fn apply_one(&mut self, entry: RaftEntry) -> Result<Answers, Fault> {
+        let index = entry.log_id.index;
+        let mut steps = Vec::new();
+        match entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(entry.log_id), membership);
+            }
+            EntryPayload::Normal(entry) => steps = self.apply_commands(index, entry).await?,
+        }
+        self.applied = Some(entry.log_id);
+        let position = self.shared.published.write(|state| {
+            state.globals.applied_index = index;
+            Position {
+                applied: self.applied,
+                membership: self.membership.clone(),
+                globals: state.globals.clone(),
+                hash: state.hash(),
+            }
+        });
+        self.shared.keep.write(&position, &steps)?;
+        if index.is_multiple_of(self.shared.config.hash_check_entries) {
+            self.shared.remember(position.globals.revision, position.hash);
+        }
+        let answers = steps.iter().map(Step::outcome).collect();
+        self.shared.published.publish(steps.into_iter().map(WatchEvent::from).collect());
+        self.shared.applied_index.send_replace(Some(index));
+        self.shared.entries_since.fetch_add(1, Ordering::Relaxed);
+        Ok(Answers(answers))
+    }
+
+    async fn apply_commands(&self, index: u64, entry: Entry) -> Result<Vec<Step>, Fault> {
+        let Entry::V1 { stamp, rules, hash_check, commands } = entry;
+        if let Some((revision, leaders)) = hash_check
+            && let Some(own) = self.shared.own_hash(revision)
+            && own != leaders
+        {
+            return Err(self.diverged(index, revision, [own, leaders]).await);
+        }
+        if rules > model::RULES_MAX {
+            let known = model::RULES_MAX;
+            return Err(Fault::Version { what: "rules of a log entry", found: rules, known });
+        }
+        let bytes: usize = commands.iter().map(|blob| blob.0.len()).sum();
+        self.shared.bytes_since.fetch_add(bytes as u64, Ordering::Relaxed);
+        let commands = entry::decode(&commands)?;
+        Ok(self.shared.published.write(|state| entry::apply(state, stamp, rules, commands)))
+    }
+
+    /// This replica is not what the leader is: it stops, and the next start rebuilds it.
+    async fn diverged(&self, index: u64, revision: Revision, hashes: [u128; 2]) -> Fault {
+        let [own, leaders] = hashes;
+        let detail = format!(
+            "at revision {revision} the state hash here is {own:032x}, the leader's {leaders:032x}; \
+             found at log index {index}"
+        );
+        tracing::error!(%revision, index, "this replica's state differs from the leader's: {detail}");
+        let note = self
+            .shared
+            .published
+            .read(|state| format!("{detail}\nnewest revision here: {:?}\n", state.globals));
+        if let Err(fault) = self.shared.snapshots.note_divergence(note).await {
+            tracing::error!(%fault, "could not write the note about it");
+        }
+        let path = PathBuf::from(snapshot::DIVERGENCE_NOTE);
+        Fault::Corrupt { what: "state", path, offset: revision.0, detail }
+    }
+
+    fn position(&self, state: &State) -> Position {
+        Position {
+            applied: self.applied,
+            membership: self.membership.clone(),
+            globals: state.globals.clone(),
+            hash: state.hash(),
+        }
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Content;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let answers = self.apply_one(entry).await.inspect_err(|fault| {
+                tracing::error!(%fault, "cannot apply an entry: this replica stops");
+            })?;
+            if let Some(responder) = responder {
+                responder.send(answers);
+            }
+            // A long run of entries must not keep heartbeats waiting on the same thread.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let state = self.shared.published.read(State::clone);
+        let position = self.position(&state);
+        self.shared.entries_since.store(0, Ordering::Relaxed);
+        self.shared.bytes_since.store(0, Ordering::Relaxed);
+        Builder { shared: self.shared.clone(), state, position }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        content: Content,
+    ) -> Result<(), io::Error> {
+        let snapshots = &self.shared.snapshots;
+        let stored = match content {
+            Content::Stored(place, stored) if Arc::ptr_eq(&place, snapshots) => stored,
+            Content::Stored(place, stored) => {
+                let stored = snapshot::copy(&*place, &stored, &**snapshots).await?;
+                snapshots.finished(stored.clone()).await?;
+                stored
+            }
+            Content::Received(writer) => {
+                // The log may have been cut to make way for this. Were the snapshot durable and
+                // the cut not, they would contradict each other at the next start.
+                (self.shared.flush_log)().await?;
+                let stored = writer.finish().await?;
+                snapshots.finished(stored.clone()).await?;
+                stored
+            }
+        };
+        let (position, state) = snapshot::read(snapshots.reader(&stored).await?).await?;
+        if position.applied != meta.last_log_id {
+            let detail = "its content is of another log position than its description".to_owned();
+            let path = PathBuf::from(stored.name.id);
+            return Err(Fault::Corrupt { what: "snapshot", path, offset: 0, detail }.into());
+        }
+        self.shared.keep.replace(&position, &state)?;
+        self.applied = position.applied;
+        self.membership = position.membership;
+        tracing::info!(revision = %position.globals.revision, "installed a snapshot");
+        self.shared.published.reset(state);
+        self.shared.hashes(|hashes| hashes.remembered.clear());
+        self.shared.applied_index.send_replace(self.applied.map(|id| id.index));
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types, Content>>, io::Error> {
+        let current = self.shared.snapshots.current().await?;
+        let snapshot = |stored: Stored| Snapshot {
+            meta: stored.meta.clone(),
+            snapshot: Content::Stored(self.shared.snapshots.clone(), stored),
+        };
+        Ok(current.map(snapshot))
+    }
+}
+
+/// Writes a snapshot from a fork of the state, while entries go on being applied.
+pub(crate) struct Builder {
+    shared: Arc<Shared>,
+    state: State,
+    position: Position,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Content;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, Content>, io::Error> {
+        // Raft purges the log below a snapshot: first what was materialised is made durable, then
+        // the snapshot, and only then this returns.
+        self.shared.keep.sync().await?;
+        let meta = SnapshotMeta {
+            last_log_id: self.position.applied,
+            last_membership: self.position.membership.clone(),
+        };
+        let writer = self.shared.snapshots.create(&meta).await?;
+        let stored = snapshot::write(writer, &self.position, &self.state).await?;
+        self.shared.snapshots.finished(stored.clone()).await?;
+        tracing::info!(revision = %self.position.globals.revision, "made a snapshot");
+        let place = self.shared.snapshots.clone();
+        Ok(Snapshot { meta, snapshot: Content::Stored(place, stored) })
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the whole room: a cluster on simulated disks and a wire in memory, in virtual time.
+
+mod cluster;
+mod conformance;
+mod log_suite;
+mod over_grpc;
+mod power;
+mod watching;
+mod world;

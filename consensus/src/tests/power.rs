@@ -1,0 +1,134 @@
+//! Power cuts, broken stores and diverged replicas.
+
+use super::world::{World, apply_tenant, config, has_tenant, soon};
+use crate::{Config, Ledger, StopReason};
+use futures::{StreamExt, stream::FuturesUnordered};
+use model::{NodeId, State};
+use std::time::Duration;
+use storage::{Dice, disk::simulated::Loss};
+use tokio::time::Instant;
+
+/// Writes from all nodes at once until `until`; answers which were acknowledged.
+async fn write_until(world: &World, round: u64, until: Instant) -> Vec<String> {
+    let writers = FuturesUnordered::new();
+    for id in world.running() {
+        for lane in 0..4 {
+            let ledger = world.ledger(id);
+            writers.push(async move {
+                let mut acknowledged = Vec::new();
+                for n in 0.. {
+                    let name = format!("r{round}-{id}-{lane}-{n}");
+                    let proposed = super::world::proposal(super::world::tenant(&name));
+                    match tokio::time::timeout_at(until, ledger.propose(proposed)).await {
+                        Ok(Ok(_)) => acknowledged.push(name),
+                        Ok(Err(_)) => {}
+                        Err(_) => break,
+                    }
+                }
+                acknowledged
+            });
+        }
+    }
+    writers.collect::<Vec<_>>().await.concat()
+}
+
+async fn all_lose_power(seed: u64, config: Config) {
+    let mut dice = Dice::new(seed);
+    let mut world = World::start(3, config).await;
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let time = Duration::from_millis(dice.between(20, 400));
+        acknowledged.extend(write_until(&world, round, Instant::now() + time).await);
+        for id in world.running() {
+            let loss = Loss::any(&mut dice);
+            world.crash(id, loss).await;
+        }
+        for id in (1..=3).map(NodeId) {
+            world.boot(id).await;
+        }
+        let state = world.converge().await;
+        for name in &acknowledged {
+            assert!(has_tenant(&state, name), "seed {seed}: {name} was acknowledged and is gone");
+        }
+    }
+    assert!(acknowledged.len() > 40, "seed {seed}: only {} writes", acknowledged.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_power_cut_of_all_nodes_loses_an_acknowledged_write() {
+    for seed in 0..20 {
+        all_lose_power(seed, config()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_power_cut_between_snapshots_loses_an_acknowledged_write() {
+    let snapshots =
+        Config { snapshot_every_entries: 10, log_keep_entries: 2, duty_ms: 20, ..config() };
+    for seed in 100..115 {
+        all_lose_power(seed, snapshots.clone()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_open_is_rebuilt() {
+    let small = Config { log_keep_entries: 2, ..config() };
+    let mut world = World::start(1, small).await;
+    let one = NodeId(1);
+    for n in 0..30 {
+        apply_tenant(&world.ledger(one), &format!("t-{n}")).await;
+    }
+    world.ledger(one).snapshot().await.unwrap();
+    let until = soon();
+    while world.ledger(one).status().purged_index.is_none() {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    apply_tenant(&world.ledger(one), "after-the-snapshot").await;
+    let before = world.ledger(one).read(State::clone);
+    world.crash(one, Loss::Unsynced).await;
+    world.machines[&one].home.wreck();
+    world.boot(one).await;
+    world.wait_for_leader().await;
+    let after = world.ledger(one).read(State::clone);
+    assert_eq!(before.hash(), after.hash());
+    assert!(has_tenant(&after, "t-0") && has_tenant(&after, "after-the-snapshot"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_differs_stops_and_is_rebuilt() {
+    let mut world = World::start(3, config()).await;
+    let leader = world.wait_for_leader().await;
+    let odd = world.running().into_iter().find(|id| *id != leader).unwrap();
+    apply_tenant(&world.ledger(leader), "acme").await;
+    world.converge().await;
+    world.ledger(odd).corrupt_for_test();
+    let ledger = world.ledger(odd);
+    let stopped = tokio::spawn(async move { ledger.stopped().await });
+    for n in 0..40 {
+        apply_tenant(&world.ledger(leader), &format!("t-{n}")).await;
+    }
+    let reason = tokio::time::timeout_at(soon(), stopped).await.unwrap().unwrap();
+    assert!(matches!(&reason, StopReason::Fatal(why) if why.contains("state")), "{reason:?}");
+    world.crash(odd, Loss::Nothing).await;
+    world.boot(odd).await;
+    let state = world.converge().await;
+    assert!(has_tenant(&state, "acme") && has_tenant(&state, "t-39"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_cannot_sync_stops_its_node_only() {
+    let mut world = World::start(3, config()).await;
+    let leader = world.wait_for_leader().await;
+    let ledger = world.ledger(leader);
+    world.machines[&leader].disk.inject(storage::disk::simulated::Injection::FailNextSync);
+    let other = world.running().into_iter().find(|id| *id != leader).unwrap();
+    let proposed = super::world::proposal(super::world::tenant("during"));
+    drop(world.ledger(other).propose(proposed).await);
+    let reason = tokio::time::timeout_at(soon(), ledger.stopped()).await.unwrap();
+    assert!(matches!(reason, StopReason::Fatal(_)), "{reason:?}");
+    apply_tenant(&world.ledger(other), "after").await;
+    world.crash(leader, Loss::Unsynced).await;
+    world.boot(leader).await;
+    assert!(has_tenant(&world.converge().await, "after"));
+}

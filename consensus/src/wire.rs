@@ -1,0 +1,87 @@
+//! What nodes say to each other: versioned bodies for the opaque bytes of [`Transport`].
+//!
+//! Raft's own messages are Raft's types behind the codec's version byte. What is forwarded to the
+//! leader is ours. Enums are appended only: nodes of two releases talk during an upgrade.
+//!
+//! [`Transport`]: crate::Transport
+
+use crate::{
+    Error, Peer,
+    entry::Blob,
+    types::{SnapshotMeta, Types, Vote},
+};
+use bytes::Bytes;
+use model::{NodeId, Outcome};
+use openraft::raft::SnapshotResponse;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use storage::{Fault, codec};
+
+/// What a node asks the leader.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ForwardRequest {
+    /// Put a command into the log, and answer within so many milliseconds.
+    Propose { queued: Blob, deadline_ms: u64 },
+    /// Confirm leadership, and say which log index a state must have reached.
+    Linearize { deadline_ms: u64 },
+    /// Change the members.
+    ChangeMembers { change: MemberChange, deadline_ms: u64 },
+}
+
+/// A change of the members, one node at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum MemberChange {
+    /// Take a node in: as a learner, and as a voter once it has caught up.
+    Add { id: NodeId, peer: Peer },
+    /// Let a node go.
+    Remove { id: NodeId },
+}
+
+/// The leader's answer to a forwarded request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ForwardAnswer {
+    /// The command has an outcome.
+    Outcome(Outcome),
+    /// A state with this log index applied is up to date.
+    Index(Option<u64>),
+    /// The members are as asked.
+    Changed,
+    /// It failed.
+    Failed(Error),
+}
+
+/// One chunk of a snapshot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SnapshotChunk {
+    /// The first shape.
+    V1 {
+        /// The leader's vote.
+        vote: Vote,
+        /// Which snapshot.
+        meta: SnapshotMeta,
+        /// Position of the first byte.
+        offset: u64,
+        /// The bytes.
+        bytes: Blob,
+        /// Whether it is the last chunk.
+        last: bool,
+    },
+}
+
+/// What a follower says to a chunk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum ChunkAnswer {
+    /// Held; send the next.
+    Received,
+    /// Not the chunk that follows: begin again.
+    Restart,
+    /// That was the last one, and Raft took the snapshot or refused the leader.
+    Installed(SnapshotResponse<Types>),
+}
+
+pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Bytes, Fault> {
+    codec::encode(message).map(Bytes::from)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
+    codec::decode(bytes)
+}
