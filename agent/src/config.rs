@@ -1,0 +1,178 @@
+//! All settings of one agent. Every field has a default that suits a small edge machine.
+
+use std::path::PathBuf;
+
+use api::fabric::WireConfig;
+use artifact::{Limits, StoreConfig};
+
+use crate::memory::log::LogConfig;
+use crate::reconcile::Tuning;
+
+/// Settings of one agent.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Data folder: `identity/`, `memory`, `jobs/`, `data/`, `images/`, `unpacked/`, `secrets/`.
+    pub data: PathBuf,
+    /// `host:port` of client ports of control nodes; more are learned in each session.
+    pub servers: Vec<String>,
+    /// What control may place on this host; a field that is `None` is what the machine has.
+    pub capacity: Capacity,
+    /// Times and counts of reconciling.
+    pub tuning: Tuning,
+    /// The memory on disk.
+    pub memory: LogConfig,
+    /// Connections to control nodes.
+    pub wire: WireConfig,
+    /// Sessions.
+    pub session: SessionConfig,
+    /// The cache of images.
+    pub store: StoreConfig,
+    /// Limits on what an image may be.
+    pub image_limits: Limits,
+    /// What is carried out at a time, and how often the host is looked at.
+    pub work: WorkConfig,
+    /// Logs sent to control nodes.
+    pub logs: LogSendConfig,
+}
+
+/// What control may place on this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Thousandths of a CPU.
+    pub cpu_millis: Option<u64>,
+    /// Bytes of memory.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Sessions with control nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Longest wait for the answer to the first message, in ms.
+    pub welcome_ms: u64,
+    /// Pause before the next control node is tried, in ms; doubled after each round of all of them.
+    pub retry_first_ms: u64,
+    /// Longest such pause, in ms.
+    pub retry_max_ms: u64,
+    /// Longest a single call such as enrolment may take, in ms.
+    pub call_ms: u64,
+    /// Messages waiting to be sent or to be worked on.
+    pub queue_messages_max: usize,
+    /// How long reports are gathered before they are sent, in ms.
+    pub gather_ms: u64,
+    /// Reports in one message, at most 4,096.
+    pub reports_max: usize,
+    /// Control nodes remembered.
+    pub servers_max: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            welcome_ms: 15_000,
+            retry_first_ms: 200,
+            retry_max_ms: 5_000,
+            call_ms: 10_000,
+            queue_messages_max: 64,
+            gather_ms: 20,
+            reports_max: 1_024,
+            servers_max: 32,
+        }
+    }
+}
+
+/// What is carried out at a time, and how often the host is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkConfig {
+    /// Steps of different jobs carried out at a time.
+    pub steps_max: usize,
+    /// Images fetched at a time.
+    pub fetches_max: usize,
+    /// Guards asked at a time.
+    pub probes_max: usize,
+    /// How often jobs that are up are looked at, in ms.
+    pub probe_every_ms: u64,
+    /// How often the machine is looked at, in ms.
+    pub discover_every_ms: u64,
+    /// Pause after a stop that failed, or a look at all jobs that failed, in ms.
+    pub retry_ms: u64,
+    /// Longest one download may stand still, in ms.
+    pub download_idle_ms: u64,
+    /// Images of an application kept beside those in use.
+    pub images_kept: usize,
+}
+
+impl Default for WorkConfig {
+    fn default() -> Self {
+        Self {
+            steps_max: 8,
+            fetches_max: 2,
+            probes_max: 8,
+            probe_every_ms: 1_000,
+            discover_every_ms: 60_000,
+            retry_ms: 1_000,
+            download_idle_ms: 30_000,
+            images_kept: 1,
+        }
+    }
+}
+
+/// Logs sent to control nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSendConfig {
+    /// Logs sent at a time; one more is refused.
+    pub logs_max: usize,
+    /// Bytes in one part.
+    pub part_bytes: usize,
+    /// Bytes looked at from the end when only some lines are asked for.
+    pub tail_bytes_max: usize,
+    /// Pause between two parts, in ms: a log must not crowd out the session it travels on.
+    pub pause_ms: u64,
+    /// How often a log that is followed is looked at, in ms.
+    pub follow_every_ms: u64,
+}
+
+impl Default for LogSendConfig {
+    fn default() -> Self {
+        Self {
+            logs_max: 16,
+            part_bytes: 64 << 10,
+            tail_bytes_max: 1 << 20,
+            pause_ms: 5,
+            follow_every_ms: 300,
+        }
+    }
+}
+
+impl Config {
+    /// The usual settings for an agent whose data lies in `data`.
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            servers: Vec::new(),
+            capacity: Capacity::default(),
+            tuning: Tuning::default(),
+            memory: LogConfig::default(),
+            wire: WireConfig::default(),
+            session: SessionConfig::default(),
+            store: StoreConfig::default(),
+            image_limits: Limits::default(),
+            work: WorkConfig::default(),
+            logs: LogSendConfig::default(),
+        }
+    }
+
+    /// Where key and certificate lie.
+    pub fn identity(&self) -> PathBuf {
+        self.data.join("identity")
+    }
+
+    /// The file of the memory.
+    pub fn memory_path(&self) -> PathBuf {
+        self.data.join("memory")
+    }
+
+    /// The file with the control nodes known.
+    pub fn servers_path(&self) -> PathBuf {
+        self.data.join("servers.json")
+    }
+}
