@@ -1,0 +1,173 @@
+//! Why a verb did not do what it was asked, in the one shape that is shown to people and programs.
+
+use crate::global::Output;
+use serde_json::json;
+use std::{collections::BTreeMap, io::Write, process::ExitCode};
+
+/// Exit codes: 0 is done.
+pub(crate) mod exit {
+    /// It failed.
+    pub(crate) const ERROR: u8 = 1;
+    /// It was asked wrongly.
+    pub(crate) const USAGE: u8 = 2;
+    /// What was waited for was not reached in time.
+    pub(crate) const NOT_REACHED: u8 = 3;
+    /// What was waited for will not be reached without a change.
+    pub(crate) const FAILED: u8 = 4;
+}
+
+/// A verb's failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// gRPC code in words, such as `FAILED_PRECONDITION`; `USAGE` for what never left this machine.
+    pub(crate) code: String,
+    /// Stable reason, such as `PARTITIONS_CHANGED`.
+    pub(crate) reason: String,
+    /// Path of the offending field; empty if none.
+    pub(crate) field: String,
+    /// What went wrong.
+    pub(crate) message: String,
+    /// What to do about it; empty if nothing is known.
+    pub(crate) remedy: String,
+    /// Facts for programs.
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Every fault, where there are several: field or path, and what is wrong.
+    pub(crate) violations: Vec<(String, String)>,
+    /// Exit code.
+    pub(crate) exit: u8,
+}
+
+impl Failure {
+    /// A failure that never left this machine: bad flags, files or settings.
+    pub(crate) fn usage(message: String, remedy: &str) -> Self {
+        Self {
+            code: "USAGE".into(),
+            reason: "USAGE".into(),
+            field: String::new(),
+            message,
+            remedy: remedy.into(),
+            metadata: BTreeMap::new(),
+            violations: Vec::new(),
+            exit: exit::USAGE,
+        }
+    }
+
+    /// What a node answered.
+    pub(crate) fn from_status(status: &tonic::Status) -> Self {
+        let error = api::status::ClientError::from(status.clone());
+        let violations =
+            error.violations.iter().map(|it| (it.field.clone(), it.description.clone()));
+        Self {
+            code: code_word(error.code).into(),
+            reason: error.reason,
+            field: error.field,
+            message: error.message,
+            remedy: error.remedy,
+            metadata: error.metadata,
+            violations: violations.collect(),
+            exit: exit::ERROR,
+        }
+    }
+
+    /// A failure with another exit code and reason.
+    pub(crate) fn of(exit: u8, reason: &str, message: String, remedy: &str) -> Self {
+        Self { reason: reason.into(), code: reason.into(), exit, ..Self::usage(message, remedy) }
+    }
+
+    /// The same, about a field.
+    #[must_use]
+    pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    /// Says it on standard error, and gives the exit code.
+    pub(crate) fn show(&self, output: Output) -> ExitCode {
+        let mut err = std::io::stderr().lock();
+        // With nobody to tell, the exit code is all that is left.
+        let _ = if matches!(output, Output::Json | Output::Yaml) {
+            writeln!(err, "{}", self.to_json())
+        } else {
+            write!(err, "{}", self.to_text())
+        };
+        ExitCode::from(self.exit)
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({ "error": {
+            "code": self.code,
+            "reason": self.reason,
+            "field": self.field,
+            "message": self.message,
+            "remedy": self.remedy,
+            "metadata": self.metadata,
+            "violations": self.violations.iter().map(|(field, description)| {
+                json!({ "field": field, "description": description })
+            }).collect::<Vec<_>>(),
+        }})
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = if self.reason == "USAGE" {
+            format!("error: {}\n", self.message)
+        } else if self.reason.is_empty() {
+            format!("error: {}: {}\n", self.code, self.message)
+        } else {
+            format!("error: {}: {}\n", self.reason, self.message)
+        };
+        if self.violations.len() > 1 {
+            for (field, description) in &self.violations {
+                text.push_str(&format!("  {field}: {description}\n"));
+            }
+        } else if !self.field.is_empty() {
+            text.push_str(&format!("  field: {}\n", self.field));
+        }
+        for (name, value) in &self.metadata {
+            text.push_str(&format!("  {name}: {value}\n"));
+        }
+        if !self.remedy.is_empty() {
+            text.push_str(&format!("  remedy: {}\n", self.remedy));
+        }
+        text
+    }
+}
+
+/// A gRPC code as its users write it.
+fn code_word(code: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_reason_field_and_remedy() {
+        let failure = Failure {
+            metadata: BTreeMap::from([("was".into(), "3".into())]),
+            ..Failure::of(exit::ERROR, "PARTITIONS_CHANGED", "no".into(), "do").at("spec.x")
+        };
+        let expected = "error: PARTITIONS_CHANGED: no\n  field: spec.x\n  was: 3\n  remedy: do\n";
+        assert_eq!(failure.to_text(), expected);
+        assert_eq!(failure.to_json()["error"]["field"], "spec.x");
+    }
+}

@@ -1,0 +1,225 @@
+//! The kinds of resources as the console knows them: their words, how they are read, and which
+//! columns a table of them has.
+
+use crate::{client::Client, failure::Failure, render::Column};
+use api::v1;
+use serde_json::Value;
+
+/// A kind of resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noun {
+    Tenant,
+    Host,
+    Cluster,
+    Image,
+    Package,
+    Deployment,
+    Job,
+    RoleBinding,
+    Token,
+    Node,
+}
+
+/// Which resources of a kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    /// Tenant, for kinds that belong to one.
+    pub(crate) tenant: String,
+    /// Labels that must match.
+    pub(crate) selector: String,
+    /// Jobs of this deployment only.
+    pub(crate) deployment: Option<String>,
+    /// Jobs in this cluster only.
+    pub(crate) cluster: Option<String>,
+    /// Jobs on this host only.
+    pub(crate) host: Option<String>,
+}
+
+/// Most rows asked for at once.
+const PAGE_SIZE: i32 = 500;
+
+const NOUNS: &[(Noun, &[&str], v1::Kind)] = &[
+    (Noun::Tenant, &["tenant", "tenants"], v1::Kind::Tenant),
+    (Noun::Host, &["host", "hosts"], v1::Kind::Host),
+    (Noun::Cluster, &["cluster", "clusters"], v1::Kind::Cluster),
+    (Noun::Image, &["image", "images"], v1::Kind::Image),
+    (Noun::Package, &["package", "packages", "pkg"], v1::Kind::Package),
+    (Noun::Deployment, &["deployment", "deployments", "deploy"], v1::Kind::Deployment),
+    (Noun::Job, &["job", "jobs"], v1::Kind::Job),
+    (Noun::RoleBinding, &["role", "roles", "binding", "bindings"], v1::Kind::RoleBinding),
+    (Noun::Token, &["token", "tokens"], v1::Kind::Token),
+    (Noun::Node, &["node", "nodes"], v1::Kind::ControlNode),
+];
+
+impl std::str::FromStr for Noun {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let found = NOUNS.iter().find(|(_, words, _)| words.contains(&word));
+        found.map(|(noun, ..)| *noun).ok_or_else(|| {
+            let all: Vec<_> = NOUNS.iter().map(|(_, words, _)| words[0]).collect();
+            format!("there is no kind {word:?}; kinds are {}", all.join(", "))
+        })
+    }
+}
+
+impl Noun {
+    /// The word for one.
+    pub(crate) fn word(self) -> &'static str {
+        NOUNS.iter().find(|(noun, ..)| *noun == self).map_or("", |(_, words, _)| words[0])
+    }
+
+    /// Its kind in the API.
+    pub(crate) fn kind(self) -> v1::Kind {
+        NOUNS.iter().find(|(noun, ..)| *noun == self).map_or(v1::Kind::Unspecified, |it| it.2)
+    }
+
+    /// Whether every one of them belongs to a tenant.
+    pub(crate) fn is_of_tenant(self) -> bool {
+        match self {
+            Self::Host
+            | Self::Cluster
+            | Self::Image
+            | Self::Package
+            | Self::Deployment
+            | Self::Job => true,
+            Self::Tenant | Self::RoleBinding | Self::Token | Self::Node => false,
+        }
+    }
+
+    /// The resource name of the one that a user calls `name`.
+    pub(crate) fn resource(self, tenant: &str, name: &str) -> Result<String, Failure> {
+        Ok(match self {
+            Self::Tenant => format!("tenants/{name}"),
+            Self::Host => format!("tenants/{tenant}/hosts/{name}"),
+            Self::Cluster => format!("tenants/{tenant}/clusters/{name}"),
+            Self::Image => format!("tenants/{tenant}/images/{name}"),
+            Self::Package => {
+                let (name, version) = name.split_once('@').ok_or_else(|| {
+                    Failure::usage(
+                        "a package is named with its version".into(),
+                        "write NAME@VERSION",
+                    )
+                })?;
+                format!("tenants/{tenant}/packages/{name}/versions/{version}")
+            }
+            Self::Deployment => format!("tenants/{tenant}/deployments/{name}"),
+            Self::Job => format!("tenants/{tenant}/jobs/{name}"),
+            Self::RoleBinding => format!("bindings/{name}"),
+            Self::Token => format!("tokens/{name}"),
+            Self::Node => format!("nodes/{name}"),
+        })
+    }
+
+    /// Reads one, as JSON.
+    pub(crate) async fn get(self, client: &Client, resource: &str) -> Result<Value, Failure> {
+        macro_rules! get {
+            ($module:ident :: $client:ident) => {{
+                let request = v1::GetRequest { resource: resource.to_owned(), stale: false };
+                let found = client
+                    .call(|channel| {
+                        let request = request.clone();
+                        async move {
+                            v1::$module::$client::new(channel)
+                                .max_decoding_message_size(api::limits::RESPONSE_BYTES_MAX)
+                                .get(request)
+                                .await
+                        }
+                    })
+                    .await?;
+                client.json(&found)
+            }};
+        }
+        match self {
+            Self::Tenant => get!(tenants_client::TenantsClient),
+            Self::Host => get!(hosts_client::HostsClient),
+            Self::Cluster => get!(clusters_client::ClustersClient),
+            Self::Image => get!(images_client::ImagesClient),
+            Self::Package => get!(packages_client::PackagesClient),
+            Self::Deployment => get!(deployments_client::DeploymentsClient),
+            Self::Job => get!(jobs_client::JobsClient),
+            Self::RoleBinding => get!(role_bindings_client::RoleBindingsClient),
+            Self::Token | Self::Node => self.get_from_list(client, resource).await,
+        }
+    }
+
+    /// For kinds that can only be listed.
+    async fn get_from_list(self, client: &Client, resource: &str) -> Result<Value, Failure> {
+        let all = self.list(client, &Query::default()).await?;
+        let is_it = |it: &Value| it["meta"]["resource"].as_str() == Some(resource);
+        all.into_iter().find(is_it).ok_or_else(|| {
+            let message = format!("there is no {resource}");
+            Failure::of(
+                crate::failure::exit::ERROR,
+                "NOT_FOUND",
+                message,
+                "list what there is with `muster get`",
+            )
+        })
+    }
+
+    /// Lists all that match, page by page, as JSON.
+    pub(crate) async fn list(self, client: &Client, query: &Query) -> Result<Vec<Value>, Failure> {
+        macro_rules! list {
+            ($module:ident :: $client:ident, $field:ident, $request:expr) => {{
+                let mut all = Vec::new();
+                let mut page_token = String::new();
+                loop {
+                    let page = client
+                        .call(|channel| {
+                            let request = $request(page_token.clone());
+                            async move {
+                                v1::$module::$client::new(channel)
+                                    .max_decoding_message_size(api::limits::RESPONSE_BYTES_MAX)
+                                    .list(request)
+                                    .await
+                            }
+                        })
+                        .await?;
+                    for row in &page.$field {
+                        all.push(client.json(row)?);
+                    }
+                    if page.next_page_token.is_empty() {
+                        return Ok(all);
+                    }
+                    page_token = page.next_page_token;
+                }
+            }};
+        }
+        let plain = |page_token| v1::ListRequest {
+            tenant: if self.is_of_tenant() { query.tenant.clone() } else { String::new() },
+            page_size: PAGE_SIZE,
+            page_token,
+            selector: query.selector.clone(),
+            stale: false,
+        };
+        let jobs = |page_token| v1::ListJobsRequest {
+            tenant: query.tenant.clone(),
+            page_size: PAGE_SIZE,
+            page_token,
+            stale: false,
+            deployment: query.deployment.clone(),
+            cluster: query.cluster.clone(),
+            host: query.host.clone(),
+        };
+        match self {
+            Self::Tenant => list!(tenants_client::TenantsClient, tenants, plain),
+            Self::Host => list!(hosts_client::HostsClient, hosts, plain),
+            Self::Cluster => list!(clusters_client::ClustersClient, clusters, plain),
+            Self::Image => list!(images_client::ImagesClient, images, plain),
+            Self::Package => list!(packages_client::PackagesClient, packages, plain),
+            Self::Deployment => list!(deployments_client::DeploymentsClient, deployments, plain),
+            Self::Job => list!(jobs_client::JobsClient, jobs, jobs),
+            Self::RoleBinding => {
+                list!(role_bindings_client::RoleBindingsClient, role_bindings, plain)
+            }
+            Self::Token => list!(tokens_client::TokensClient, tokens, plain),
+            Self::Node => list!(nodes_client::NodesClient, nodes, plain),
+        }
+    }
+
+    /// Columns of a table of them.
+    pub(crate) fn columns(self, wide: bool) -> Vec<Column> {
+        crate::render::columns(self, wide)
+    }
+}
