@@ -1,0 +1,104 @@
+//! The seam to the Raft group as such: who belongs to it, and the calls of peers.
+//!
+//! Services need little of it, so it stands behind a trait: the real one is a `RaftLedger`, a node
+//! without a group has [`Alone`].
+
+use api::BoxFuture;
+use bytes::Bytes;
+use consensus::{
+    Error, Ledger, LedgerStatus, Member, Method, Peer, PeerService, RaftLedger, ServiceError,
+};
+use model::NodeId;
+use tokio::time::Instant;
+
+/// What services ask of the Raft group.
+pub trait Members: Send + Sync + 'static {
+    /// The members as this node knows them, by id.
+    fn members(&self) -> Vec<Member>;
+
+    /// Figures for an operator.
+    fn status(&self) -> LedgerStatus;
+
+    /// Takes a node in, through whichever node leads; safe to repeat.
+    fn add_node(
+        &self,
+        id: NodeId,
+        peer: Peer,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Answers a peer's call.
+    fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>>;
+}
+
+/// The Raft group of a replicated ledger.
+pub struct RaftMembers {
+    ledger: RaftLedger,
+    /// One for the life of the node: it holds the snapshot that is being received.
+    peers: PeerService,
+}
+
+impl RaftMembers {
+    /// That of `ledger`.
+    pub fn new(ledger: RaftLedger) -> Self {
+        let peers = ledger.peer_service();
+        Self { ledger, peers }
+    }
+}
+
+impl Members for RaftMembers {
+    fn members(&self) -> Vec<Member> {
+        self.ledger.members()
+    }
+
+    fn status(&self) -> LedgerStatus {
+        self.ledger.status()
+    }
+
+    fn add_node(
+        &self,
+        id: NodeId,
+        peer: Peer,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.ledger.add_node(id, peer, deadline))
+    }
+
+    fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
+        Box::pin(self.peers.handle(method, body))
+    }
+}
+
+/// No group: one node over a ledger that does not replicate.
+pub struct Alone<L: Ledger>(pub L);
+
+impl<L: Ledger> Members for Alone<L> {
+    fn members(&self) -> Vec<Member> {
+        let id = self.0.node_id();
+        let known = self.0.read(|state| state.nodes.get(&id).cloned());
+        let peer = known.map_or_else(Peer::default, |node| Peer {
+            peer_addr: node.peer_addr,
+            client_addr: node.client_addr,
+        });
+        vec![Member { id, peer, voter: true }]
+    }
+
+    fn status(&self) -> LedgerStatus {
+        let leader = Some(self.0.node_id());
+        LedgerStatus { term: 1, leader, ..LedgerStatus::default() }
+    }
+
+    fn add_node(
+        &self,
+        _id: NodeId,
+        _peer: Peer,
+        _deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn handle(&self, _method: Method, _body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
+        let alone = ServiceError::Stopped("this node has no peers".to_owned());
+        Box::pin(std::future::ready(Err(alone)))
+    }
+}

@@ -1,0 +1,160 @@
+//! Who this node is, as its data folder says: certificate, authority, and `node.json`.
+//!
+//! `node.json` is written last, so a folder that has it can be started without further questions.
+
+use crate::Folders;
+use identity::{
+    Authority, CertificateBundle, CertificateRequest, Entropy, Issue, Principal, random_serial,
+};
+use model::{NodeId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::{io, path::PathBuf};
+use storage::Disk;
+
+/// Longest `node.json` read, in bytes.
+const NODE_JSON_BYTES_MAX: u64 = 1 << 20;
+
+/// A node's own papers.
+#[derive(Clone, Debug)]
+pub struct Passport {
+    /// Its key and certificate.
+    pub bundle: CertificateBundle,
+    /// The authority that every voter holds.
+    pub authority: std::sync::Arc<Authority>,
+    /// What `node.json` says.
+    pub node: NodeFile,
+}
+
+/// Content of `node.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// The cluster.
+    pub cluster_id: String,
+    /// This node's id in it.
+    pub node_id: NodeId,
+    /// Whether it is the cluster's first node, and so begins it.
+    pub bootstrap: bool,
+    /// Peer addresses of nodes known when it joined, to ask for membership.
+    pub peers: Vec<String>,
+}
+
+/// Why a node has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum PassportError {
+    /// The folder was never started, and nothing was said about how to.
+    #[error("{} holds no node: start it with --bootstrap or --join", path.display())]
+    None {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// The folder has been started before: it would get a second identity.
+    #[error("{} holds a node already: start it without --bootstrap and --join", path.display())]
+    Exists {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// A key or certificate cannot be made, read or stored.
+    #[error("could not use the keys and certificates of the node")]
+    Identity(#[from] identity::Error),
+    /// No randomness.
+    #[error("could not choose a number for a certificate")]
+    Entropy(#[from] identity::EntropyError),
+    /// A file cannot be read or written.
+    #[error("could not use the node's folder")]
+    Storage(#[from] storage::Fault),
+    /// A folder cannot be made private.
+    #[error("could not make folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// `node.json` is not what it should be.
+    #[error("could not understand {}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Passport {
+    /// Whether the folder has been started before.
+    ///
+    /// # Errors
+    /// When the folder cannot be looked at.
+    pub async fn exists<D: Disk>(disk: &D, folders: &Folders) -> Result<bool, PassportError> {
+        Ok(disk.exists(&folders.node_json()).await?)
+    }
+
+    /// Reads the papers, and renews the certificate when two thirds of its life are over: a voter
+    /// can sign its own.
+    ///
+    /// # Errors
+    /// See [`PassportError`].
+    pub async fn load<D: Disk>(
+        disk: &D,
+        folders: &Folders,
+        life: identity::Config,
+        (now, entropy): (Timestamp, &dyn Entropy),
+    ) -> Result<Self, PassportError> {
+        let path = folders.node_json();
+        if !disk.exists(&path).await? {
+            return Err(PassportError::None { path: folders.data().to_owned() });
+        }
+        let bytes = disk.read_file(&path, NODE_JSON_BYTES_MAX).await?;
+        let node: NodeFile = serde_json::from_slice(&bytes)
+            .map_err(|bad| PassportError::Malformed { path, problem: bad.to_string() })?;
+        let authority = Authority::load(&folders.identity(), life)?;
+        let mut bundle = CertificateBundle::load(&folders.identity())?;
+        if bundle.renew_due(now.0) {
+            let principal = Principal::Node { id: node.node_id.0 };
+            bundle = issue(&authority, principal, Vec::new(), (now, entropy))?;
+            bundle.save(&folders.identity())?;
+            tracing::info!(not_after_ms = bundle.not_after_ms(), "renewed this node's certificate");
+        }
+        Ok(Self { bundle, authority: std::sync::Arc::new(authority), node })
+    }
+}
+
+impl NodeFile {
+    /// Writes `node.json`, durably.
+    ///
+    /// # Errors
+    /// The disk's fault.
+    pub(crate) async fn save<D: Disk>(
+        &self,
+        disk: &D,
+        folders: &Folders,
+    ) -> Result<(), PassportError> {
+        let path = folders.node_json();
+        let text = serde_json::to_vec_pretty(self).map_err(|bad| PassportError::Malformed {
+            path: path.clone(),
+            problem: bad.to_string(),
+        })?;
+        Ok(disk.replace_file(&path, text.into()).await?)
+    }
+}
+
+/// A new key with a certificate for `principal`.
+pub(crate) fn issue(
+    authority: &Authority,
+    principal: Principal,
+    server_names: Vec<String>,
+    (now, entropy): (Timestamp, &dyn Entropy),
+) -> Result<CertificateBundle, PassportError> {
+    let request = CertificateRequest::generate(&principal)?;
+    let issue = Issue { principal, serial: random_serial(entropy)?, now_ms: now.0, server_names };
+    let certificate = authority.sign(request.request_pem(), &issue)?;
+    Ok(request.complete(&certificate, &authority.certificate_pem())?)
+}
+
+/// Makes a folder that only its owner may look into.
+pub(crate) fn private_folder(path: &std::path::Path) -> Result<(), PassportError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| PassportError::Folder { path: path.to_owned(), source })
+}

@@ -1,0 +1,171 @@
+//! Whole control nodes on loopback: bootstrap, join, restart, hand-over.
+
+use super::{Begin, ServeError, serve};
+use crate::{Config, PassportError, SystemClock, Ticket, join::time, peers::wrap_as_peer};
+use api::{Tcp, fabric::WireConfig, v1};
+use identity::CertificateBundle;
+use model::Clock;
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tonic::transport::Channel;
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), ServeError>>,
+    client: String,
+}
+
+fn config(folder: &Path) -> Config {
+    let mut config = Config::default();
+    config.node.data = folder.to_owned();
+    config.node.client_addr = "127.0.0.1:0".to_owned();
+    config.node.peer_addr = "127.0.0.1:0".to_owned();
+    config.server.join_retry_ms = 50;
+    config.server.stop_ms = 1_000;
+    config
+}
+
+/// Waits until something is there, for as long as a slow machine may need.
+async fn until<T, Fut: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> Fut) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn run(folder: &Path, begin: Begin) -> Running {
+    let _ = std::fs::remove_file(folder.join("addr.json"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async move {
+        let _ = stopped.await;
+    };
+    let mut ended = tokio::spawn(serve(config(folder), begin, until_stopped));
+    let file = folder.join("addr.json");
+    let client = until("the node serves", || {
+        let text = std::fs::read(&file).ok();
+        std::future::ready(text.map(|text| {
+            let addr: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            addr["client"].as_str().unwrap().to_owned()
+        }))
+    });
+    let client = tokio::select! {
+        client = client => client,
+        early = &mut ended => panic!("the node ended: {early:?}"),
+    };
+    Running { stop, ended, client }
+}
+
+impl Running {
+    async fn stop(self) {
+        let _ = self.stop.send(());
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+fn admin(folder: &Path, addr: &str) -> Channel {
+    let bundle = CertificateBundle::load(&folder.join("admin")).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tls = identity::client_config(bundle.trust(), Some(&bundle), time(&clock)).unwrap();
+    let wrap = move |io| wrap_as_peer(io, tls.clone(), None);
+    api::fabric::channel(&Tcp::default(), addr, wrap, WireConfig::default()).unwrap()
+}
+
+async fn apply_tenant(channel: Channel, name: &str) -> Result<(), tonic::Status> {
+    let tenant = Some(v1::TenantDraft {
+        resource: format!("tenants/{name}"),
+        display_name: name.to_owned(),
+        ..Default::default()
+    });
+    let asked = v1::ApplyTenantRequest { tenant, ..Default::default() };
+    v1::tenants_client::TenantsClient::new(channel).apply(asked).await.map(drop)
+}
+
+async fn tenants(channel: Channel) -> Vec<String> {
+    let asked = v1::ListRequest::default();
+    let answer = v1::tenants_client::TenantsClient::new(channel).list(asked).await;
+    let tenants = answer.map(|answer| answer.into_inner().tenants).unwrap_or_default();
+    tenants.into_iter().map(|tenant| tenant.meta.unwrap().name).collect()
+}
+
+async fn voters(channel: Channel) -> Option<usize> {
+    let asked = v1::GetControlPlaneStatusRequest {};
+    let answer = v1::control_plane_client::ControlPlaneClient::new(channel).get_status(asked).await;
+    let members = answer.ok()?.into_inner().members;
+    Some(members.iter().filter(|member| member.role() != v1::MemberRole::Learner).count())
+}
+
+async fn ticket(channel: Channel, server: &str) -> Ticket {
+    let kind = v1::token_kind::Kind::Node(v1::NodeToken {});
+    let kind = Some(v1::TokenKind { kind: Some(kind) });
+    let asked = v1::CreateTokenRequest { kind, ..Default::default() };
+    let token = v1::tokens_client::TokensClient::new(channel).create(asked).await.unwrap();
+    let token = token.into_inner().token.parse().unwrap();
+    Ticket { token, servers: vec![server.to_owned()] }
+}
+
+#[tokio::test]
+async fn a_node_is_bootstrapped_stopped_and_started_again_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(folder.path(), Begin::Bootstrap).await;
+    let client: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("admin/client.json")).unwrap())
+            .unwrap();
+    assert_eq!(client["servers"][0], first.client.as_str());
+    apply_tenant(admin(folder.path(), &first.client), "acme").await.unwrap();
+    let locked = serve(config(folder.path()), Begin::Again, std::future::ready(())).await;
+    assert!(matches!(locked, Err(ServeError::Storage(_))), "{locked:?}");
+    first.stop().await;
+
+    let twice = serve(config(folder.path()), Begin::Bootstrap, std::future::ready(())).await;
+    let exists = matches!(twice, Err(ServeError::Passport(PassportError::Exists { .. })));
+    assert!(exists, "{twice:?}");
+    let again = run(folder.path(), Begin::Again).await;
+    let names = until("the tenant is still there", || async {
+        Some(tenants(admin(folder.path(), &again.client)).await).filter(|names| !names.is_empty())
+    });
+    assert_eq!(names.await, ["acme"]);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_folder_without_an_identity_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = serve(config(folder.path()), Begin::Again, std::future::ready(())).await;
+    assert!(matches!(refused, Err(ServeError::Passport(PassportError::None { .. }))));
+}
+
+#[tokio::test]
+async fn three_nodes_take_writes_anywhere_and_go_on_without_their_leader() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut nodes = vec![run(folders[0].path(), Begin::Bootstrap).await];
+    let first = admin(folders[0].path(), &nodes[0].client);
+    for folder in &folders[1..] {
+        let ticket = ticket(first.clone(), &nodes[0].client).await;
+        nodes.push(run(folder.path(), Begin::Join(ticket)).await);
+    }
+    until("all three vote", || async { voters(first.clone()).await.filter(|voters| *voters == 3) })
+        .await;
+    // Through a node that does not lead, as likely as not.
+    for (number, node) in nodes.iter().enumerate() {
+        let channel = admin(folders[0].path(), &node.client);
+        apply_tenant(channel, &format!("by-{number}")).await.unwrap();
+    }
+    nodes.remove(0).stop().await;
+    let channel = admin(folders[0].path(), &nodes[0].client);
+    until("the others take writes", || async {
+        apply_tenant(channel.clone(), "without-the-first").await.ok()
+    })
+    .await;
+    assert_eq!(tenants(channel).await, ["by-0", "by-1", "by-2", "without-the-first"]);
+    for node in nodes {
+        node.stop().await;
+    }
+}

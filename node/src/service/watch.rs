@@ -1,0 +1,344 @@
+//! Watching what changes: ordered, complete, resumable.
+//!
+//! A watch filters the ledger's events by tenant, kind and name. What its caller may see is judged when
+//! it begins and again whenever the caller's roles change; events of other tenants never leave. A watcher
+//! that reads too slowly is cut with the revision to resume from, so it costs a bounded queue and no
+//! more.
+
+use crate::{Shared, WatchConfig, access::Granted, refusal};
+use api::{
+    BoxStream,
+    access::{CallerKind, RequiredScope, Requirement},
+    convert::watch::{Moment, bookmark, event},
+    limits::WATCH_RESOURCES_MAX,
+    reason::bad_field,
+    v1::{self, watch_server::Watch as Service},
+};
+use consensus::{Ledger, WatchError, WatchEvent, WatchStream};
+use model::{Caller, Change, Key, Name, Rejection, Revision, Role, State};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// What a watch of everything needs.
+const EVERYTHING: Requirement = needs(Role::Viewer, RequiredScope::Cluster);
+/// What a watch of one tenant needs.
+const ONE_TENANT: Requirement = needs(Role::Viewer, RequiredScope::Tenant);
+/// What it takes to see role bindings and tokens: as much as to list them.
+const GRANTS: Requirement = needs(Role::Admin, RequiredScope::Cluster);
+
+const fn needs(role: Role, scope: RequiredScope) -> Requirement {
+    Requirement { role: Some(role), scope, callers: &[CallerKind::Operator] }
+}
+
+/// The service.
+pub(crate) struct Watch<L: Ledger> {
+    shared: Shared<L>,
+    watches: Arc<Semaphore>,
+}
+
+impl<L: Ledger> Watch<L> {
+    pub(crate) fn new(shared: Shared<L>) -> Self {
+        let watches = shared.config.watch.watches_max.min(Semaphore::MAX_PERMITS);
+        Self { shared, watches: Arc::new(Semaphore::new(watches)) }
+    }
+}
+
+#[tonic::async_trait]
+impl<L: Ledger> Service for Watch<L> {
+    type WatchStream = BoxStream<'static, Result<v1::WatchEvent, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let shared = &self.shared;
+        let call = shared.granted(request)?;
+        let filter = Filter::read(&call.request).map_err(|bad| refusal::of_rejection(&bad))?;
+        let (requirement, tenant) = filter.requirement();
+        call.also(shared, requirement, tenant).await?;
+        let watch = self.watches.clone().try_acquire_owned();
+        let watch = watch.map_err(|_full| refusal::of_ledger(&consensus::Error::Overloaded))?;
+        let after = match call.request.from_revision {
+            Some(revision) => Revision(revision),
+            None => {
+                shared.linearize_or_stale(false, call.deadline).await?;
+                shared.ledger.read(|state| state.globals.revision)
+            }
+        };
+        let events = shared.ledger.watch(after).map_err(ended)?;
+        let config = shared.config.watch.clone();
+        let (sender, receiver) = mpsc::channel(config.queue_events_max + 1);
+        let watcher = Watcher {
+            shared: shared.clone(),
+            sees_grants: shared.ledger.read(|state| call.still(state, &GRANTS, None)),
+            call,
+            filter,
+            config,
+            sender,
+        };
+        tokio::spawn(async move {
+            watcher.run(events).await;
+            drop(watch);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// What a watch asks for.
+struct Filter {
+    tenant: Option<Name>,
+    kinds: BTreeSet<i32>,
+    resources: BTreeSet<Key>,
+}
+
+impl Filter {
+    fn read(asked: &v1::WatchRequest) -> Result<Self, Rejection> {
+        let tenant = match asked.tenant.as_str() {
+            "" => None,
+            text => Some(Name::new(text).map_err(|bad| {
+                bad_field("tenant", bad, "name a tenant, or leave it empty for everything")
+            })?),
+        };
+        for kind in &asked.kinds {
+            if matches!(v1::Kind::try_from(*kind), Ok(v1::Kind::Unspecified) | Err(_)) {
+                let message = "kinds names one that this version does not know";
+                return Err(bad_field("kinds", message, "leave kinds empty for all"));
+            }
+        }
+        if asked.resources.len() > WATCH_RESOURCES_MAX {
+            let message = format!("a watch names at most {WATCH_RESOURCES_MAX} resources");
+            return Err(bad_field("resources", message, "watch a kind instead"));
+        }
+        let key =
+            |(at, text): (usize, &String)| api::resource::parse(&format!("resources[{at}]"), text);
+        let resources = asked.resources.iter().enumerate().map(key).collect::<Result<_, _>>()?;
+        Ok(Self { tenant, kinds: asked.kinds.iter().copied().collect(), resources })
+    }
+
+    fn requirement(&self) -> (&'static Requirement, Option<&Name>) {
+        match &self.tenant {
+            None => (&EVERYTHING, None),
+            Some(tenant) => (&ONE_TENANT, Some(tenant)),
+        }
+    }
+
+    fn passes(&self, key: &Key, sees_grants: bool) -> bool {
+        let visible = match (&self.tenant, tenant_of(key)) {
+            (Some(tenant), of) => of == Some(tenant),
+            (None, Some(_)) => true,
+            (None, None) => sees_grants || matches!(key, Key::Node(_)),
+        };
+        visible
+            && (self.kinds.is_empty() || self.kinds.contains(&api::resource::kind(key).into()))
+            && (self.resources.is_empty() || self.resources.contains(key))
+    }
+}
+
+/// The tenant whose viewers may see a row; `None` for rows of the cluster and for grants.
+fn tenant_of(key: &Key) -> Option<&Name> {
+    match key {
+        Key::Tenant(tenant)
+        | Key::Host(tenant, _)
+        | Key::Cluster(tenant, _)
+        | Key::Image(tenant, _)
+        | Key::Package(tenant, ..)
+        | Key::Deployment(tenant, _)
+        | Key::DeploymentCluster(tenant, ..) => Some(tenant),
+        Key::Job(key) => Some(&key.tenant),
+        Key::Binding(..) | Key::Token(_) | Key::Node(_) | Key::Tombstone(..) | Key::Request(_) => {
+            None
+        }
+    }
+}
+
+/// One watch under way.
+struct Watcher<L: Ledger> {
+    shared: Shared<L>,
+    call: Granted<v1::WatchRequest>,
+    filter: Filter,
+    sees_grants: bool,
+    config: WatchConfig,
+    sender: mpsc::Sender<Result<v1::WatchEvent, Status>>,
+}
+
+impl<L: Ledger> Watcher<L> {
+    /// Sends until the client goes, the node stops, or the watch has to end.
+    async fn run(mut self, mut events: WatchStream) {
+        // One place of the queue is kept for the reason of the end.
+        let Ok(last_word) = self.sender.clone().reserve_owned().await else { return };
+        let pause = Duration::from_millis(self.config.bookmark_ms);
+        let mut bookmark_at = Instant::now() + pause;
+        let end = loop {
+            let position = events.position();
+            let event = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => {
+                    break refusal::of_ledger(&consensus::Error::Stopped);
+                }
+                () = self.sender.closed() => return,
+                event = events.next() => event,
+                () = tokio::time::sleep_until(bookmark_at) => {
+                    bookmark_at = Instant::now() + pause;
+                    if let Err(end) = self.mark(position).await {
+                        break end;
+                    }
+                    continue;
+                }
+            };
+            let sent = match event {
+                Some(Ok(event)) => self.pass(&event, position).await,
+                Some(Err(error)) => Err(ended(error)),
+                None => Err(refusal::of_ledger(&consensus::Error::Stopped)),
+            };
+            match sent {
+                Ok(true) => bookmark_at = Instant::now() + pause,
+                Ok(false) => {}
+                Err(end) => break end,
+            }
+        };
+        last_word.send(Err(end));
+    }
+
+    async fn mark(&self, position: Revision) -> Result<(), Status> {
+        if !self.call.request.bookmarks {
+            return Ok(());
+        }
+        self.send(bookmark(position, self.shared.clock.now()), position).await
+    }
+
+    /// Sends what passes the filter; true if anything did.
+    async fn pass(&mut self, event: &WatchEvent, before: Revision) -> Result<bool, Status> {
+        if event.changes.iter().any(|change| self.is_own_role(change)) {
+            self.judge_again()?;
+        }
+        let moment = Moment { revision: event.revision, time: event.time, caller: &event.caller };
+        let previous = self.call.request.include_previous;
+        let mut messages: Vec<_> = event
+            .changes
+            .iter()
+            .filter(|change| self.filter.passes(&change.key, self.sees_grants))
+            .filter_map(|change| self::event(&moment, change, previous))
+            .collect();
+        let Some(last) = messages.last_mut() else { return Ok(false) };
+        last.last = true;
+        for message in messages {
+            self.send(message, before).await?;
+        }
+        Ok(true)
+    }
+
+    fn is_own_role(&self, change: &Change) -> bool {
+        let Key::Binding(operator, _) = &change.key else { return false };
+        matches!(&self.call.caller, Caller::Operator(own) if own == operator)
+    }
+
+    fn judge_again(&mut self) -> Result<(), Status> {
+        let (requirement, tenant) = self.filter.requirement();
+        let (may, sees_grants) = self.shared.ledger.read(|state: &State| {
+            (self.call.still(state, requirement, tenant), self.call.still(state, &GRANTS, None))
+        });
+        self.sees_grants = sees_grants;
+        match may {
+            true => Ok(()),
+            false => Err(refusal::of_denied(identity::Denied::NotVisible)),
+        }
+    }
+
+    /// Puts a message into the queue. `before` is the revision to resume after if that takes too long.
+    async fn send(&self, message: v1::WatchEvent, before: Revision) -> Result<(), Status> {
+        let limit = Duration::from_millis(self.config.send_ms);
+        match timeout(limit, self.sender.send(Ok(message))).await {
+            // A client that went is noticed by the loop.
+            Ok(_) => Ok(()),
+            Err(_elapsed) => Err(ended(WatchError::Lagged { resume_revision: before })),
+        }
+    }
+}
+
+/// The status that says why a watch ends.
+fn ended(error: WatchError) -> Status {
+    match error {
+        WatchError::Compacted { oldest } => api::status::compacted(oldest),
+        WatchError::Lagged { resume_revision } => api::status::lagged(resume_revision),
+        WatchError::Stopped => api::status::stopped(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestNode, host, tenant};
+    use model::{NodeId, Scope};
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_watch_of_one_tenant_sees_neither_others_nor_who_may_what() {
+        let asked = v1::WatchRequest { tenant: "acme".to_owned(), ..Default::default() };
+        let filter = Filter::read(&asked).unwrap();
+        assert!(filter.passes(&Key::Host(name("acme"), name("h")), false));
+        for hidden in [
+            Key::Host(name("other"), name("h")),
+            Key::Binding(name("ann"), Scope::Tenant(name("acme"))),
+            Key::Token(name("t")),
+            Key::Node(NodeId(1)),
+            Key::Tombstone(name("acme"), name("h")),
+        ] {
+            assert!(!filter.passes(&hidden, true), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_and_names_narrow_a_watch_and_grants_need_more_than_a_viewer() {
+        let all = Filter::read(&v1::WatchRequest::default()).unwrap();
+        let binding = Key::Binding(name("ann"), Scope::Cluster);
+        assert!(all.passes(&Key::Node(NodeId(1)), false));
+        assert!(all.passes(&binding, true) && !all.passes(&binding, false));
+        let asked = v1::WatchRequest {
+            kinds: vec![v1::Kind::Host.into()],
+            resources: vec!["tenants/acme/hosts/h1".to_owned()],
+            ..Default::default()
+        };
+        let some = Filter::read(&asked).unwrap();
+        assert!(some.passes(&Key::Host(name("acme"), name("h1")), true));
+        assert!(!some.passes(&Key::Host(name("acme"), name("h2")), true));
+        assert!(!some.passes(&Key::Node(NodeId(1)), true));
+        let bad = v1::WatchRequest { kinds: vec![4_711], ..Default::default() };
+        assert!(Filter::read(&bad).is_err());
+    }
+    #[tokio::test]
+    async fn a_watch_that_is_never_read_is_cut_with_the_revision_to_resume_from() {
+        let node = TestNode::start().await;
+        node.decide(tenant("acme")).await;
+        let before = node.shared.ledger.read(|state| state.globals.revision);
+        for number in 0..9 {
+            node.decide(host("acme", &format!("h{number}"))).await;
+        }
+        tokio::time::pause();
+        let config = WatchConfig { queue_events_max: 2, ..WatchConfig::default() };
+        let (sender, mut receiver) = mpsc::channel(config.queue_events_max + 1);
+        let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
+        let filter = Filter::read(&call.request).unwrap();
+        let events = node.shared.ledger.watch(before).unwrap();
+        let shared = node.shared.clone();
+        Watcher { shared, call, filter, sees_grants: true, config, sender }.run(events).await;
+        let mut seen = Vec::new();
+        let end = loop {
+            match receiver.recv().await.unwrap() {
+                Ok(event) => seen.push(event.revision),
+                Err(status) => break api::status::ClientError::from(status),
+            }
+        };
+        assert_eq!(seen, [before.0 + 1, before.0 + 2]);
+        assert_eq!(end.reason, api::reason::LAGGED);
+        assert_eq!(end.metadata["resume_revision"], (before.0 + 2).to_string());
+        assert!(receiver.recv().await.is_none(), "nothing comes after the end");
+    }
+}
