@@ -1,0 +1,29 @@
+//! Memory of this process, as the kernel counts it.
+
+use std::io;
+
+/// Resident bytes of this process now. Read from `/proc/self/smaps_rollup`, which counts pages
+/// exactly; `statm` lags behind by what each thread has not yet added up.
+///
+/// # Errors
+/// What the kernel says, or `InvalidData` when it says it otherwise than expected.
+pub fn rss_bytes() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
+    kibibytes.map(|kibibytes: u64| kibibytes << 10).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_written_is_seen() {
+        let before = rss_bytes().unwrap();
+        let block = vec![1_u8; 32 << 20];
+        let after = rss_bytes().unwrap();
+        assert!(after >= before + (31 << 20), "{before} then {after}");
+        drop(block);
+    }
+}
