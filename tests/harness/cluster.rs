@@ -1,0 +1,288 @@
+//! A cluster of control nodes and agents as separate processes.
+
+use crate::{Answer, Process, until, until_some};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+/// What differs from the defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of control nodes.
+    pub nodes: usize,
+    /// Lease TTL in ms, for nodes; agents learn it.
+    pub lease_ttl_ms: u64,
+    /// Environment of every process.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// `nodes` control nodes with a lease of 2 s, so that losses are seen quickly.
+    pub fn new(nodes: usize) -> Self {
+        Self { nodes, lease_ttl_ms: 2_000, env: BTreeMap::new() }
+    }
+}
+
+/// A control node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its process; `None` while it is down.
+    pub process: Option<Process>,
+    /// Its data folder.
+    pub folder: PathBuf,
+}
+
+/// An agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its process; `None` while it is down.
+    pub process: Option<Process>,
+    /// Its data folder.
+    pub folder: PathBuf,
+    /// Its host.
+    pub host: String,
+    join: Vec<String>,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    binary: PathBuf,
+    root: TempDir,
+    settings: Settings,
+    /// Control nodes; index 0 was bootstrapped.
+    pub nodes: Vec<Node>,
+    /// Agents.
+    pub agents: Vec<Agent>,
+}
+
+impl Cluster {
+    /// Starts `settings.nodes` control nodes and waits until each serves.
+    ///
+    /// # Panics
+    /// When one does not come up within a minute; its log is in the message.
+    pub fn start(binary: &str, settings: Settings) -> Self {
+        let root = TempDir::with_prefix("muster-it-").expect("a temporary folder");
+        let mut cluster =
+            Self { binary: binary.into(), root, settings, nodes: Vec::new(), agents: Vec::new() };
+        cluster.add_node(&["--bootstrap".to_owned()]);
+        for _ in 1..cluster.settings.nodes {
+            let token = cluster.token(&["--kind", "node"]);
+            let server = cluster.client_addr(0);
+            cluster.add_node(&["--join".into(), token, "--server".into(), server]);
+        }
+        let expected = cluster.settings.nodes;
+        until("all control nodes are members", 60, || {
+            let answer = cluster.cli(&["cluster", "members", "-o", "json"]);
+            answer.code == 0 && answer.stdout.matches("\"client_addr\"").count() == expected
+        });
+        cluster
+    }
+
+    /// The folder everything is in.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn add_node(&mut self, join: &[String]) {
+        let folder = self.root.path().join(format!("node-{}", self.nodes.len() + 1));
+        fs::create_dir(&folder).unwrap();
+        self.nodes.push(Node { process: None, folder });
+        let index = self.nodes.len() - 1;
+        self.launch_node(index, join);
+    }
+
+    fn launch_node(&mut self, index: usize, join: &[String]) {
+        let folder = self.nodes[index].folder.clone();
+        let _ = fs::remove_file(folder.join("addr.json"));
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(&folder)
+            .args(["--client-addr", &self.port(index, "client")]);
+        command.args(["--peer-addr", &self.port(index, "peer")]).args(join);
+        command.env("MUSTER_LEASE__TTL_MS", self.settings.lease_ttl_ms.to_string());
+        command.envs(&self.settings.env);
+        let log = self.root.path().join(format!("node-{}.log", index + 1));
+        let process = Process::start(&format!("node-{}", index + 1), &mut command, &log);
+        self.nodes[index].process = Some(process);
+        let what = format!("node-{} serves: {}", index + 1, log.display());
+        until(&what, 60, || {
+            let running = self.nodes[index].process.as_mut().is_some_and(Process::is_running);
+            assert!(running, "{}", fs::read_to_string(&log).unwrap_or_default());
+            folder.join("addr.json").exists()
+        });
+    }
+
+    /// The address a node listens at: any at first, the same one ever after.
+    fn port(&self, index: usize, which: &str) -> String {
+        let kept = self.root.path().join(format!("node-{}.{which}", index + 1));
+        if let Ok(addr) = fs::read_to_string(&kept) {
+            return addr;
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let addr = free.expect("a free port").to_string();
+        fs::write(kept, &addr).unwrap();
+        addr
+    }
+
+    /// Starts a node again that was killed, on its old folder and addresses.
+    ///
+    /// # Panics
+    /// When it does not come up within a minute.
+    pub fn restart_node(&mut self, index: usize) {
+        self.launch_node(index, &[]);
+    }
+
+    /// `kill -9` of a node.
+    ///
+    /// # Panics
+    /// When it is down already.
+    pub fn kill_node(&mut self, index: usize) {
+        self.nodes[index].process.take().expect("the node runs").kill();
+    }
+
+    /// Address of a node's client port.
+    pub fn client_addr(&self, index: usize) -> String {
+        self.port(index, "client")
+    }
+
+    /// Index of the node that leads, as the nodes say.
+    pub fn leader(&self) -> usize {
+        until_some("there is a leader", 30, || {
+            let status = self.cli(&["cluster", "status", "-o", "json"]);
+            let status: serde_json::Value = serde_json::from_str(&status.stdout).ok()?;
+            let id =
+                status["leader"].as_u64().or_else(|| status["leader"].as_str()?.parse().ok())?;
+            let members = status["members"].as_array()?;
+            let leader = members.iter().find(|it| {
+                it["id"].as_u64().or_else(|| it["id"].as_str()?.parse().ok()) == Some(id)
+            })?;
+            let addr = leader["client_addr"].as_str()?;
+            (0..self.nodes.len()).find(|index| self.client_addr(*index) == addr)
+        })
+    }
+
+    /// Makes a join token.
+    pub fn token(&self, flags: &[&str]) -> String {
+        let mut arguments = vec!["token", "create", "-o", "json"];
+        arguments.extend_from_slice(flags);
+        let token = self.cli(&arguments).json();
+        token["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Starts an agent for `host` of `tenant` and waits until control has it in contact.
+    ///
+    /// # Panics
+    /// When it does not come up within a minute.
+    pub fn add_agent(&mut self, tenant: &str, host: &str, flags: &[&str]) {
+        let folder = self.root.path().join(format!("agent-{host}"));
+        fs::create_dir(&folder).unwrap();
+        let token = self.token(&["--kind", "agent", "--tenant", tenant]);
+        let servers: Vec<_> = (0..self.nodes.len()).map(|index| self.client_addr(index)).collect();
+        let mut join = vec!["--join".into(), token, "--server".into(), servers.join(",")];
+        join.extend(["--host".into(), host.to_owned()]);
+        join.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.agents.push(Agent { process: None, folder, host: host.to_owned(), join });
+        let index = self.agents.len() - 1;
+        self.start_agent(index);
+        until("the host is in contact", 60, || {
+            let host = self.cli(&["-t", tenant, "get", "host", host, "-o", "json"]);
+            host.code == 0 && host.stdout.contains("\"CONNECTED\"")
+        });
+    }
+
+    /// Starts an agent (again) on its folder.
+    pub fn start_agent(&mut self, index: usize) {
+        let agent = &mut self.agents[index];
+        let mut command = Command::new(&self.binary);
+        command.arg("agent").arg("run").arg("--data").arg(&agent.folder).args(&agent.join);
+        command.envs(&self.settings.env);
+        let log = self.root.path().join(format!("agent-{}.log", agent.host));
+        agent.process = Some(Process::start(&agent.host, &mut command, &log));
+    }
+
+    /// `kill -9` of an agent. Its jobs go on.
+    ///
+    /// # Panics
+    /// When it is down already.
+    pub fn kill_agent(&mut self, index: usize) {
+        self.agents[index].process.take().expect("the agent runs").kill();
+    }
+
+    /// Runs the console with the first operator's identity.
+    pub fn cli(&self, arguments: &[&str]) -> Answer {
+        let servers: Vec<_> = (0..self.nodes.len()).map(|index| self.client_addr(index)).collect();
+        let identity = self.nodes[0].folder.join("admin");
+        self.run(&identity, &servers.join(","), arguments)
+    }
+
+    /// Runs the console with an identity, against these servers.
+    ///
+    /// # Panics
+    /// When the binary does not start.
+    pub fn run(&self, identity: &Path, servers: &str, arguments: &[&str]) -> Answer {
+        let output = Command::new(&self.binary)
+            .args(arguments)
+            .env("MUSTER_IDENTITY", identity)
+            .env("MUSTER_SERVER", servers)
+            .env("NO_COLOR", "1")
+            .output()
+            .expect("the console runs");
+        Answer::of(&output)
+    }
+
+    /// Pids of everything below an agent: guards, and what they run.
+    pub fn guard_pids(&self, index: usize) -> BTreeMap<String, i32> {
+        let mut found = BTreeMap::new();
+        let jobs = self.agents[index].folder.join("jobs");
+        for entry in fs::read_dir(jobs).into_iter().flatten().flatten() {
+            let state = entry.path().join("state.json");
+            let Ok(text) = fs::read_to_string(state) else { continue };
+            let Ok(state) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+            if let Some(pid) = state["guard_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()) {
+                found.insert(entry.file_name().to_string_lossy().into_owned(), pid);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for index in 0..self.agents.len() {
+            self.agents[index].process = None;
+            for (_, pid) in self.guard_pids(index) {
+                // A guard that is gone already is what is wanted.
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+        for node in &mut self.nodes {
+            node.process = None;
+        }
+        if std::thread::panicking() {
+            show_logs(self.root.path());
+        }
+    }
+}
+
+/// Ends of all logs, where a failing test shows them.
+#[expect(clippy::print_stderr, reason = "a failing test talks to a person")]
+fn show_logs(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|end| end == "log") {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            eprintln!("== {}\n{tail}", entry.path().display());
+        }
+    }
+}

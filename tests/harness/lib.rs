@@ -1,0 +1,15 @@
+//! Whole clusters for tests: real processes of the real binary, on loopback, in a temporary folder.
+//!
+//! Everything waits for a condition with a deadline, never for a length of time. Whatever was
+//! started is stopped, by pid, when its handle is dropped, guards and jobs included.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failing harness fails its test")]
+
+mod cluster;
+mod process;
+mod ticks;
+mod wait;
+
+pub use cluster::{Agent, Cluster, Node, Settings};
+pub use process::{Answer, Process};
+pub use ticks::{Overlap, Ticks};
+pub use wait::{until, until_some};

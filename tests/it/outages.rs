@@ -1,0 +1,136 @@
+//! Processes are killed at the worst moments: every acknowledged write is there, and all converges.
+
+use crate::{BINARY, acme, images, loss::hosts};
+use nix::sys::signal::Signal;
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+use tests::{Answer, Cluster, Ticks, until};
+
+/// Bytes of the uploads under way in a node's store.
+fn uploaded(folder: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut open = vec![folder.join("blobs")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => open.push(entry.path()),
+                Ok(found) => bytes += found.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
+}
+
+fn tenants(cluster: &Cluster) -> Vec<String> {
+    cluster.cli(&["get", "tenants", "-o", "name"]).ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_upload_goes_on_through_another_node_when_the_leader_dies() {
+    let mut cluster = acme(3, 1);
+    let image = images::large(cluster.root(), 64);
+    let servers: Vec<_> = (0..3).map(|index| cluster.client_addr(index)).collect();
+    let leader = cluster.leader();
+    // The leader is the one that is uploaded to.
+    let mut order = vec![servers[leader].clone()];
+    order.extend(servers.iter().filter(|addr| **addr != servers[leader]).cloned());
+    let push = Command::new(BINARY)
+        .args(["-t", "acme", "image", "push", image.to_str().unwrap(), "-o", "json"])
+        .env("MUSTER_IDENTITY", cluster.nodes[0].folder.join("admin"))
+        .env("MUSTER_SERVER", order.join(","))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let folder = cluster.nodes[leader].folder.clone();
+    until("a part of the image is durable", 30, || uploaded(&folder) > 4 << 20);
+    cluster.kill_node(leader);
+    let image = Answer::of(&push.wait_with_output().unwrap()).json();
+    let listed = cluster.cli(&["-t", "acme", "image", "list", "-o", "json"]).json();
+    assert_eq!(listed["items"][0]["digest"], image["digest"]);
+    cluster.restart_node(leader);
+    let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    until("the node that died gets its copy", 60, || {
+        cluster.nodes[leader].folder.join("blobs/blobs/sha256").join(&digest).exists()
+    });
+}
+
+#[test]
+fn a_deployment_survives_the_death_of_each_kind_of_process() {
+    let mut cluster = acme(3, 2);
+    let ticks = cluster.root().join("ticks");
+    fs::create_dir_all(&ticks).unwrap();
+    let image = images::ticker(cluster.root(), "1.0.0");
+    let env = format!("TICKS={}", ticks.display());
+    let words = ["-t", "acme", "deploy", image.to_str().unwrap(), "--name", "shop"];
+    let flags = ["--cluster", "north", "--env", &env, "--on-disconnect", "stop"];
+    cluster.cli(&[&words[..], &flags[..]].concat()).ok();
+    // In the middle of the deployment.
+    let leader = cluster.leader();
+    cluster.kill_node(leader);
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    cluster.restart_node(leader);
+
+    let follower = (cluster.leader() + 1) % 3;
+    cluster.kill_node(follower);
+    cluster.cli(&["tenant", "create", "while-away"]).ok();
+    cluster.restart_node(follower);
+    let identity = cluster.nodes[0].folder.join("admin");
+    let addr = cluster.client_addr(follower);
+    until("the follower has caught up", 30, || {
+        cluster.run(&identity, &addr, &["get", "tenant", "while-away"]).code == 0
+    });
+
+    let before = cluster.guard_pids(0);
+    assert!(!before.is_empty(), "the first host has jobs");
+    cluster.kill_agent(0);
+    cluster.start_agent(0);
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    assert_eq!(cluster.guard_pids(0), before, "an agent's death touches no job");
+
+    let guard = *before.values().next().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL).unwrap();
+    until("another guard runs the job", 60, || {
+        cluster.guard_pids(0).values().all(|pid| *pid != guard)
+            && hosts(&cluster, "shop").len() == 4
+    });
+
+    let known = tenants(&cluster);
+    for index in 0..3 {
+        cluster.kill_node(index);
+    }
+    for index in 0..3 {
+        cluster.restart_node(index);
+    }
+    until("all three serve again", 60, || cluster.cli(&["get", "tenants"]).code == 0);
+    assert_eq!(tenants(&cluster), known, "every acknowledged write is there");
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
+}
+
+#[test]
+fn a_stopped_control_node_cannot_keep_a_lease_alive() {
+    let cluster = acme(3, 2);
+    let ticks = cluster.root().join("ticks");
+    fs::create_dir_all(&ticks).unwrap();
+    let image = images::ticker(cluster.root(), "1.0.0");
+    let env = format!("TICKS={}", ticks.display());
+    let words = ["-t", "acme", "deploy", image.to_str().unwrap(), "--name", "shop"];
+    let flags = ["--cluster", "north", "--env", &env, "--on-disconnect", "stop", "--wait=90s"];
+    cluster.cli(&[&words[..], &flags[..]].concat()).ok();
+    let leader = cluster.leader();
+    cluster.nodes[leader].process.as_ref().unwrap().signal(Signal::SIGSTOP);
+    until("another node leads", 30, || {
+        let status = cluster.cli(&["cluster", "status"]);
+        status.code == 0 && cluster.cli(&["tenant", "create", "later"]).code == 0
+    });
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    cluster.nodes[leader].process.as_ref().unwrap().signal(Signal::SIGCONT);
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
+    assert!(tenants(&cluster).contains(&"tenants/later".to_owned()));
+}
