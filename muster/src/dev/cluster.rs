@@ -1,0 +1,226 @@
+//! The cluster of `muster dev`: three control nodes, three agents, one tenant, one cluster.
+
+use super::{
+    console::Console,
+    processes::{Member, stop},
+    report::say,
+};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Number of control nodes, and of agents.
+const SIZE: usize = 3;
+
+/// The tenant everything is in.
+pub(crate) const TENANT: &str = "dev";
+
+/// The cluster the examples are deployed to.
+pub(crate) const NAME: &str = "edge";
+
+/// The running processes.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// Folder of all data.
+    pub(crate) folder: PathBuf,
+    /// Control nodes.
+    pub(crate) nodes: Vec<Member>,
+    /// Agents.
+    pub(crate) agents: Vec<Member>,
+}
+
+impl Cluster {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), nodes: Vec::new(), agents: Vec::new() }
+    }
+
+    /// The console of the first operator.
+    pub(crate) fn console(&self) -> Console {
+        let servers = (1..=SIZE).filter_map(|n| self.kept_addr(n, "client")).collect();
+        Console { identity: self.folder.join("node-1").join("admin"), servers }
+    }
+
+    /// Starts the control nodes: the first founds the cluster, the others join it by token.
+    pub(crate) async fn start_nodes(&mut self) -> Result<()> {
+        for n in 1..=SIZE {
+            let name = format!("node-{n}");
+            let folder = self.folder.join(&name);
+            let known = folder.join("identity").join("node.json").exists();
+            fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+            let mut words = vec!["serve".into(), "--data".into(), text(&folder)?];
+            for which in ["client", "peer"] {
+                words.extend([format!("--{which}-addr"), self.addr(n, which)?]);
+            }
+            if !known && n == 1 {
+                words.push("--bootstrap".into());
+            } else if !known {
+                let token = self.token(&["--kind", "node"]).await?;
+                let server = self.addr(1, "client")?;
+                words.extend(["--join".into(), token, "--server".into(), server]);
+            }
+            // A file of an earlier run would be taken for this one's.
+            let _ = fs::remove_file(folder.join("addr.json"));
+            say(&format!("starting {name}"));
+            self.nodes.push(Member::start(&name, &folder, &words)?);
+            // Nodes that know their cluster need each other to serve: start them all, then wait.
+            if !known {
+                self.serving(n - 1).await?;
+            }
+        }
+        for index in 0..SIZE {
+            self.serving(index).await?;
+        }
+        self.announce()
+    }
+
+    /// Starts the agents and makes them members of the cluster.
+    pub(crate) async fn start_agents(&mut self) -> Result<()> {
+        let console = self.console();
+        console.run(&["tenant", "create", TENANT]).await?;
+        let servers = console.servers.join(",");
+        let hosts: Vec<_> = (1..=SIZE).map(|n| format!("edge-{n}")).collect();
+        for (index, host) in hosts.iter().enumerate() {
+            let folder = self.folder.join(host);
+            let known = folder.join("identity").exists();
+            let mut words = vec![
+                "agent".into(),
+                "run".into(),
+                "--data".into(),
+                text(&folder)?,
+                "--host".into(),
+            ];
+            words.extend([host.clone(), "--server".into(), servers.clone()]);
+            let zone = format!("zone-{}", index + 1);
+            console.run(&["-t", TENANT, "host", "register", host, "--zone", &zone]).await?;
+            if !known {
+                let token = self.token(&["--kind", "agent", "--tenant", TENANT]).await?;
+                words.extend(["--join".into(), token]);
+            }
+            say(&format!("starting agent {host}"));
+            self.agents.push(Member::start(host, &folder, &words)?);
+        }
+        for host in &hosts {
+            self.connected(&console, host).await?;
+        }
+        console
+            .run(&["-t", TENANT, "cluster", "create", NAME, "--members", &hosts.join(",")])
+            .await?;
+        Ok(())
+    }
+
+    /// An error if a process has ended by itself.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.nodes.iter_mut().chain(&mut self.agents).try_for_each(Member::check)
+    }
+
+    /// Starts again what ends: users are told to kill what they like.
+    pub(crate) async fn watch(&mut self) -> Result<()> {
+        loop {
+            for member in self.nodes.iter_mut().chain(&mut self.agents) {
+                if let Some(what) = member.revive()? {
+                    say(&what);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Why it does not all run: what the console says, for a person.
+    pub(crate) async fn explain(&mut self) -> anyhow::Error {
+        if let Err(error) = self.check() {
+            return error;
+        }
+        let seen = match self.console().run(&["-t", TENANT, "get", "jobs"]).await {
+            Ok(table) => table,
+            Err(error) => format!("{error:#}"),
+        };
+        anyhow!("not everything runs in time; logs are in {}\n{seen}", self.folder.display())
+    }
+
+    /// Stops everything: agents, then the jobs they leave running, then control nodes.
+    pub(crate) async fn stop(self) {
+        let folders: Vec<_> = self.agents.iter().map(|agent| agent.folder.clone()).collect();
+        stop(self.agents).await;
+        for folder in folders {
+            if let Err(error) = agent::local::stop_all(&folder) {
+                say(&format!("stopping the jobs below {}: {error}", folder.display()));
+            }
+        }
+        stop(self.nodes).await;
+        retire_announcement(&self.folder);
+    }
+
+    async fn token(&self, flags: &[&str]) -> Result<String> {
+        let mut words = vec!["token", "create"];
+        words.extend_from_slice(flags);
+        let token: Value = self.console().json(&words).await?;
+        token["token"].as_str().map(str::to_owned).context("`muster token create` printed no token")
+    }
+
+    async fn serving(&mut self, index: usize) -> Result<()> {
+        let file = self.nodes[index].folder.join("addr.json");
+        while !file.exists() {
+            self.check()?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn connected(&mut self, console: &Console, host: &str) -> Result<()> {
+        loop {
+            self.check()?;
+            let seen = console.json(&["-t", TENANT, "get", "hosts"]).await?;
+            let Some(hosts) = seen["items"].as_array() else { bail!("no list of hosts") };
+            let is_it =
+                |it: &Value| it["meta"]["name"] == host && it["contact"]["state"] == "CONNECTED";
+            if hosts.iter().any(is_it) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The address of a node's port: free when first asked for, the same ever after.
+    fn addr(&self, n: usize, which: &str) -> Result<String> {
+        if let Some(addr) = self.kept_addr(n, which) {
+            return Ok(addr);
+        }
+        let addr = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .context("find a free port")?
+            .to_string();
+        let file = self.folder.join(format!("node-{n}.{which}"));
+        fs::write(&file, &addr).with_context(|| format!("write {}", file.display()))?;
+        Ok(addr)
+    }
+
+    fn kept_addr(&self, n: usize, which: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(format!("node-{n}.{which}"))).ok()
+    }
+
+    /// Leaves word where the console looks when it is told nothing else.
+    fn announce(&self) -> Result<()> {
+        let admin = self.folder.join("node-1").join("admin");
+        let console = self.console();
+        let client = admin.join("client.json");
+        let text = fs::read_to_string(&client).unwrap_or_else(|_| "{}".into());
+        let mut known: Value = serde_json::from_str(&text).context("read client.json")?;
+        known["servers"] = console.servers.into();
+        known["tenant"] = TENANT.into();
+        fs::write(&client, known.to_string()).context("write client.json")?;
+        ::console::announce_dev(&admin).context("tell the console where the cluster is")
+    }
+}
+
+fn retire_announcement(folder: &Path) {
+    ::console::retire_dev(&folder.join("node-1").join("admin"));
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).context("the data folder's path must be UTF-8")
+}

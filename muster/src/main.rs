@@ -1,0 +1,49 @@
+//! The one binary: reads the command line and hands over. Nothing is decided here.
+
+mod agent_verb;
+mod dev;
+mod serve_verb;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Runs applications on fleets of edge machines.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, about, propagate_version = true, infer_subcommands = false)]
+#[command(
+    after_help = "Examples:\n  muster dev                       a whole cluster on this machine\n  \
+    muster get deployments           what is deployed, and how it is\n  \
+    muster status shop --wait=60s    wait until it runs"
+)]
+struct Muster {
+    #[command(flatten)]
+    global: console::Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Starts three control nodes and three agents on this machine, and deploys two examples
+    Dev(dev::Arguments),
+    /// Runs a control node
+    Serve(serve_verb::Arguments),
+    /// Runs the agent of an edge host, or looks at one
+    Agent(agent_verb::Arguments),
+    #[command(flatten)]
+    Console(console::Verb),
+}
+
+fn main() -> ExitCode {
+    // A guard is this program too. It comes first: it needs a process without threads.
+    if let Some(code) = agent::guard::dispatch(std::env::args_os().skip(1)) {
+        return code;
+    }
+    let muster = Muster::parse();
+    match muster.verb {
+        Verb::Dev(arguments) => dev::run(&arguments, &muster.global),
+        Verb::Serve(arguments) => serve_verb::run(arguments, &muster.global),
+        Verb::Agent(arguments) => agent_verb::run(arguments, &muster.global),
+        Verb::Console(verb) => console::run(verb, muster.global),
+    }
+}

@@ -1,0 +1,106 @@
+//! `muster serve`: a control node on this machine.
+
+use crate::dev::failed;
+use anyhow::{Context, Result, bail};
+use node::{Begin, Config, LogFormat, Ticket};
+use std::{env, io::Write, path::PathBuf, process::ExitCode};
+
+/// How the node is to be.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  muster serve --data /var/lib/muster --bootstrap\n  \
+    muster serve --data /var/lib/muster --join MST10... --server 10.0.0.1:7400\n  \
+    muster serve --data /var/lib/muster                again, after a restart\n  \
+    muster serve --config muster.toml --print-config   what is in force\n\n\
+    Every setting can be given by file, by variable (MUSTER_LEASE__TTL_MS=20000) or by flag \
+    (--set lease.ttl_ms=20000).")]
+pub(crate) struct Arguments {
+    /// Folder for this node's data
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address for clients and agents; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    client_addr: Option<String>,
+    /// Address for the other control nodes
+    #[arg(long, value_name = "ADDR")]
+    peer_addr: Option<String>,
+    /// Address at which clients and agents reach it, if another
+    #[arg(long, value_name = "ADDR")]
+    advertise_client: Option<String>,
+    /// Address at which control nodes reach it, if another
+    #[arg(long, value_name = "ADDR")]
+    advertise_peer: Option<String>,
+    /// Found a new cluster: its authority, this node, and an operator in DIR/admin
+    #[arg(long, conflicts_with = "join")]
+    bootstrap: bool,
+    /// Join the cluster that this token is of
+    #[arg(long, value_name = "TOKEN", env = "MUSTER_TOKEN", hide_env_values = true)]
+    join: Option<String>,
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the settings in force, and end
+    #[arg(long)]
+    print_config: bool,
+    /// How log lines look: text or json
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+}
+
+/// Runs the node until it is asked to stop.
+pub(crate) fn run(arguments: Arguments, global: &console::Global) -> ExitCode {
+    match serve(arguments, global) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
+    let config = Config::load(arguments.config.as_deref(), env::vars(), flags(&arguments)?)?;
+    if arguments.print_config {
+        std::io::stdout().lock().write_all(config.to_toml().as_bytes())?;
+        return Ok(());
+    }
+    // Flags and tokens of the first start may stay in a unit file: a node that knows its cluster
+    // does not need them.
+    let known = config.node.data.join("identity").join("node.json").exists();
+    let begin = match (&arguments.join, arguments.bootstrap) {
+        _ if known => Begin::Again,
+        (_, true) => Begin::Bootstrap,
+        (Some(token), _) => {
+            if global.server.is_empty() {
+                bail!("--join needs --server: the address of a control node of the cluster");
+            }
+            let token = token.parse().context("read the join token")?;
+            Begin::Join(Ticket { token, servers: global.server.clone() })
+        }
+        (None, false) => Begin::Again,
+    };
+    let format = if arguments.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
+    node::start_logs(format, env::var(node::LOG_VARIABLE).ok().as_deref())?;
+    // One thread: commits per second and their tails are better than with several.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(node::serve(config, begin, node::asked_by_signal()))?;
+    Ok(())
+}
+
+fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
+    let mut flags = Vec::new();
+    for setting in &arguments.set {
+        let (key, value) = setting.split_once('=').context("--set takes KEY=VALUE")?;
+        flags.push((key.to_owned(), value.to_owned()));
+    }
+    let mut add = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            flags.push((format!("node.{key}"), value));
+        }
+    };
+    add("data", arguments.data.as_ref().map(|folder| folder.display().to_string()));
+    add("client_addr", arguments.client_addr.clone());
+    add("peer_addr", arguments.peer_addr.clone());
+    add("advertise_client", arguments.advertise_client.clone());
+    add("advertise_peer", arguments.advertise_peer.clone());
+    Ok(flags)
+}
