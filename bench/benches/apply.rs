@@ -86,17 +86,19 @@ fn alternating(fleet: &Fleet) -> Vec<Command> {
 /// All jobs of a host fail at once, host by host; then they run again.
 fn whole_hosts(fleet: &Fleet) -> Vec<Command> {
     let hosts: Vec<_> = fleet.state.hosts.iter().map(|((_, host), _)| host.clone()).collect();
-    let report = |phase| {
+    let report = |phase, later| {
         let hosts = hosts.iter();
         hosts.map(move |host| {
             let jobs = fleet.state.jobs_on(&fleet.tenant, host).take(HOST_JOBS);
             let items: Vec<_> =
                 jobs.filter_map(|(key, job)| bench::report(key, job, phase)).collect();
             assert_eq!(items.len(), HOST_JOBS, "jobs are spread evenly");
-            Command::ReportJobs { tenant: fleet.tenant.clone(), host: host.clone(), items }
+            let mut first = fleet.state.next_report(&fleet.tenant, host);
+            first.item += later;
+            Command::ReportJobs { tenant: fleet.tenant.clone(), host: host.clone(), first, items }
         })
     };
-    report(Phase::Failing).chain(report(Phase::Running)).collect()
+    report(Phase::Failing, 0).chain(report(Phase::Running, HOST_JOBS as u32)).collect()
 }
 
 fn decide_only(bencher: &mut Bencher<'_>, fleet: &Fleet) {

@@ -40,7 +40,8 @@ fn report_64(fleet: &Fleet) -> Command {
     let items: Vec<_> =
         jobs.filter_map(|(key, job)| bench::report(key, job, Phase::Running)).collect();
     assert_eq!(items.len(), 64, "jobs are spread evenly");
-    Command::ReportJobs { tenant: fleet.tenant.clone(), host, items }
+    let first = fleet.state.next_report(&fleet.tenant, &host);
+    Command::ReportJobs { tenant: fleet.tenant.clone(), host, first, items }
 }
 
 fn assign_256(fleet: &Fleet) -> Command {

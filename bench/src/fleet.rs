@@ -144,7 +144,8 @@ impl Fleet {
                 .collect();
             for items in items.chunks(ITEMS_MAX) {
                 let (tenant, items) = (self.tenant.clone(), items.to_vec());
-                self.apply(&Command::ReportJobs { tenant, host: host.clone(), items });
+                let (first, host) = (self.state.next_report(&tenant, &host), host.clone());
+                self.apply(&Command::ReportJobs { tenant, host, first, items });
             }
         }
     }
@@ -190,7 +191,8 @@ impl Fleet {
         jobs.filter_map(|(key, job)| {
             let host = job.placements.first()?.host.clone();
             let items = vec![report(key, job, phase)?];
-            Some(Command::ReportJobs { tenant: self.tenant.clone(), host, items })
+            let first = self.state.next_report(&self.tenant, &host);
+            Some(Command::ReportJobs { tenant: self.tenant.clone(), host, first, items })
         })
         .collect()
     }

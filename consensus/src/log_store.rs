@@ -15,35 +15,7 @@ use std::{
     io,
     ops::{Bound, RangeBounds},
 };
-use storage::{
-    Disk, Fault, codec,
-    log::{Log, LogConfig},
-};
-
-/// How often a log that another incarnation still holds is tried again.
-const LOCKED_TRIES_MAX: u32 = 100;
-
-/// Pause between two tries.
-const LOCKED_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-
-/// Opens the log. An incarnation of this node that has just ended lets go of it a little after its
-/// shutdown was answered: it is waited for, within bounds.
-pub(crate) async fn open_log<D: Disk>(
-    disk: &D,
-    folder: &std::path::Path,
-    config: &LogConfig,
-) -> Result<Log<D>, Fault> {
-    let mut tries = 0;
-    loop {
-        match Log::open(disk.clone(), folder, config.clone()).await {
-            Err(Fault::Locked { .. }) if tries < LOCKED_TRIES_MAX => {
-                tries += 1;
-                tokio::time::sleep(LOCKED_PAUSE).await;
-            }
-            opened => return opened,
-        }
-    }
-}
+use storage::{Disk, Fault, codec, log::Log};
 
 /// Hard states of the log.
 const VOTE: u8 = 1;

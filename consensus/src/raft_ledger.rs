@@ -12,7 +12,7 @@ use crate::{
     entry::{self, Queued},
     forward,
     keep::{Keep, Position},
-    log_store::{LogStore, open_log},
+    log_store::LogStore,
     machine::{FlushLog, Machine, Shared},
     membership, memory_ledger,
     network::Network,
@@ -33,7 +33,7 @@ use std::{
 use storage::{
     Disk, Fault,
     kv::{self, KvHome},
-    log::LogConfig,
+    log::{Log, LogConfig},
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -143,7 +143,7 @@ impl RaftLedger {
         let raft_config = config.raft()?;
         let config = Arc::new(config);
         disk.create_dir(&dir).await?;
-        let log = open_log(&disk, &dir.join("log"), &log_config).await?;
+        let log = Log::open(disk.clone(), &dir.join("log"), log_config).await?;
         let flushed = log.clone();
         let flush_log: FlushLog = Box::new(move || {
             let log = flushed.clone();

@@ -48,7 +48,9 @@ pub(crate) fn heal(
             let (host, items) = (host(n), place_on(state, &tenant, &host(n)));
             apply(state, Command::AssignJobs { items });
             let items = carry_out(state, &tenant, &host);
-            apply(state, Command::ReportJobs { tenant: tenant.clone(), host, items });
+            let first = state.next_report(&tenant, &host);
+            let tenant = tenant.clone();
+            apply(state, Command::ReportJobs { tenant, host, first, items });
         }
     }
     let lost: Vec<(JobKey, Assignment)> = state

@@ -3,8 +3,8 @@
 use model::{
     Application, Assign, Assignment, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft,
     DriverKind, HostProfile, JobError, JobKey, Name, NodeId, OnDisconnect, Override, Phase, Report,
-    RequestId, Resources, Revision, Role, Scope, Slot, Stamp, State, Strategy, Targets, Timestamp,
-    TokenKind, expected_jobs, is_in_line,
+    ReportNumber, RequestId, Resources, Revision, Role, Scope, Slot, Stamp, State, Strategy,
+    Targets, Timestamp, TokenKind, expected_jobs, is_in_line,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -350,7 +350,10 @@ fn report(state: &State, a: u32, b: u32, c: u32) -> Command {
         key,
     };
     let tenant = item.key.tenant.clone();
-    Command::ReportJobs { tenant, host, items: vec![item] }
+    let next = state.next_report(&tenant, &host);
+    // Now and then one that comes late.
+    let first = ReportNumber { item: next.item.saturating_sub(c >> 9 & 1), ..next };
+    Command::ReportJobs { tenant, host, first, items: vec![item] }
 }
 
 /// The stamp of muster itself.

@@ -4,7 +4,10 @@ use crate::{
     World, control,
     parse::{self, Parsed, Words},
 };
-use model::{Assign, Assignment, Caller, Command, JobError, JobKey, Name, Phase, Report, Revision};
+use model::{
+    Assign, Assignment, Caller, Command, JobError, JobKey, Name, Phase, Report, ReportNumber,
+    Revision,
+};
 
 /// What planners propose, one job at a time; `sync acme shop` names all jobs that are not in line.
 pub(crate) fn planner(world: &World, words: &mut Words) -> Parsed<Command> {
@@ -98,8 +101,13 @@ pub(crate) fn report(world: &World, words: &mut Words) -> Parsed<(Caller, Comman
         data_left_behind: words.flag("data-left"),
         error,
     };
+    let next = world.state.next_report(&tenant, &host);
+    let first = ReportNumber {
+        session: words.number("session")?.map_or(Ok(next.session), u32::try_from)?,
+        item: words.number("number")?.map_or(Ok(next.item), u32::try_from)?,
+    };
     let caller = Caller::Agent { tenant: tenant.clone(), host: host.clone() };
-    Ok((caller, Command::ReportJobs { tenant, host, items: vec![item] }))
+    Ok((caller, Command::ReportJobs { tenant, host, first, items: vec![item] }))
 }
 
 fn phase(text: &str) -> Parsed<Phase> {
@@ -137,5 +145,6 @@ pub(crate) fn agent(world: &mut World, words: &mut Words) -> Parsed<String> {
         })
         .collect();
     let caller = Caller::Agent { tenant: tenant.clone(), host: host.clone() };
-    Ok(world.apply(caller, None, Command::ReportJobs { tenant, host, items }))
+    let first = world.state.next_report(&tenant, &host);
+    Ok(world.apply(caller, None, Command::ReportJobs { tenant, host, first, items }))
 }

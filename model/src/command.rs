@@ -5,8 +5,8 @@
 
 use crate::{
     Application, Assignment, Caller, ClusterSpec, DeploymentSpec, Digest, DriverKind, Facts,
-    JobError, JobKey, Labels, Name, NodeId, Phase, Resources, Revision, Role, Scope, Timestamp,
-    TokenKind, Version,
+    JobError, JobKey, Labels, Name, NodeId, Phase, ReportNumber, Resources, Revision, Role, Scope,
+    Timestamp, TokenKind, Version,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -269,6 +269,9 @@ pub enum Command {
         tenant: Name,
         /// The host that says it.
         host: Name,
+        /// Number of the first item; the others follow. The same report said again has the same
+        /// number.
+        first: ReportNumber,
         /// Items.
         items: Vec<Report>,
     },

@@ -136,7 +136,9 @@ impl<'a> Decision<'a> {
             Command::AssignJobs { items } => self.assign_jobs(items),
             Command::ExplainJobs { items } => self.explain_jobs(items),
             Command::EvictJobs { items } => self.evict_jobs(items),
-            Command::ReportJobs { tenant, host, items } => self.report_jobs(tenant, host, items),
+            Command::ReportJobs { tenant, host, first, items } => {
+                self.report_jobs(tenant, host, *first, items)
+            },
             Command::Settle { tenant } => self.settle(tenant),
             Command::BindRole { operator, scope, role } => self.bind_role(operator, scope, *role),
             Command::UnbindRole { operator, scope } => self.unbind_role(operator, scope),

@@ -175,6 +175,8 @@ pub struct Current {
     pub image: Digest,
     /// `Scheduled::revision` the report answers.
     pub order: Revision,
+    /// Which report it was: one that comes late, after a newer one, is refused.
+    pub number: ReportNumber,
     /// Since when it is in this phase, on control's clock.
     pub since: Timestamp,
     /// Number of starts on this host under this assignment, less one.
@@ -186,6 +188,23 @@ pub struct Current {
     pub data_left_behind: bool,
     /// Last error; boxed: healthy copies have none.
     pub error: Option<Box<JobError>>,
+}
+
+/// Which report of a host it is: of two, the greater is the later one.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ReportNumber {
+    /// The session it was made in, as `Contact::session` counts them.
+    pub session: u32,
+    /// Which of the session's, from 1.
+    pub item: u32,
+}
+
+impl fmt::Display for ReportNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.session, self.item)
+    }
 }
 
 /// Why a copy is not as asked.

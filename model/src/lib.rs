@@ -54,7 +54,8 @@ pub use feasible::{Obstacle, feasible};
 pub use host::{Component, Contact, DriverKind, Facts, Host, HostState, Resources};
 pub use id::{Assignment, NodeId, Revision, Uid};
 pub use job::{
-    Current, Job, JobError, JobKey, Phase, Placement, Scheduled, Slot, Trouble, Workload,
+    Current, Job, JobError, JobKey, Phase, Placement, ReportNumber, Scheduled, Slot, Trouble,
+    Workload,
 };
 pub use limits::RULES_MAX;
 pub use meta::{Condition, Deletion, Indicator, Labels, Meta, OwnerRef, Status};
@@ -66,4 +67,4 @@ pub use state::{Change, Due, Globals, Key, Row, State, Tombstone};
 pub use table::Table;
 pub use tenant::Tenant;
 pub use time::{Clock, Timestamp};
-pub use workload::{expected_jobs, expected_workload, is_in_line};
+pub use workload::{expected_jobs, expected_workload, is_in_line, is_update};

@@ -118,15 +118,22 @@ pub(crate) fn step(state: &State, key: &JobKey) -> Step {
         (None, Some(_)) => Step::Create,
         (Some(job), None) if job.active => Step::Retire,
         (Some(job), None) if job.placements.is_empty() => Step::Remove,
+        // Before an update: a copy that no longer belongs on its host ends whatever a rollout allows.
+        (Some(job), _) if !superfluous(state, key, job).is_empty() => Step::Prune,
         (Some(job), Some(workload)) if !job.active || job.workload != workload => Step::Update,
-        (Some(job), _) if superfluous(state, key, job).is_empty() => Step::Nothing,
-        (Some(_), _) => Step::Prune,
+        (Some(_), _) => Step::Nothing,
     }
 }
 
 /// Whether `SyncJobs` would change nothing about this job.
 pub fn is_in_line(state: &State, key: &JobKey) -> bool {
     step(state, key) == Step::Nothing
+}
+
+/// Whether all that `SyncJobs` would do to a job is to give it another workload: what a rollout
+/// holds back. Copies that have to end first make it more than that.
+pub fn is_update(state: &State, key: &JobKey) -> bool {
+    step(state, key) == Step::Update && state.jobs.get(key).is_some_and(|job| job.active)
 }
 
 /// A copy that is to end, and how.

@@ -212,11 +212,13 @@ pub struct KvConfig {
     pub sync_waiters_max: usize,
     /// Stores set aside that are kept for inspection.
     pub aside_max: usize,
+    /// Milliseconds to wait for the lock of the directory.
+    pub lock_wait_ms: u64,
 }
 
 impl Default for KvConfig {
     fn default() -> Self {
-        Self { cache_bytes: 16 << 20, sync_waiters_max: 4_096, aside_max: 1 }
+        Self { cache_bytes: 16 << 20, sync_waiters_max: 4_096, aside_max: 1, lock_wait_ms: 2_000 }
     }
 }
 

@@ -137,6 +137,7 @@ pub async fn serve(
         cache_bytes: config.kv.cache_bytes,
         sync_waiters_max: config.kv.sync_waiters_max,
         aside_max: config.kv.aside_max,
+        lock_wait_ms: config.kv.lock_wait_ms,
         ..SledConfig::new(folders.kv())
     });
     let addresses = (client.addr.clone(), peer.addr.clone());

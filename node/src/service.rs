@@ -35,7 +35,7 @@ use crate::{
 };
 use api::{reason::bad_field, v1};
 use consensus::Ledger;
-use model::{Class, Command, Key, Name, Outcome, Rejection, Stamp, State, Table};
+use model::{Class, Command, Key, Name, Outcome, Rejection, State, Table};
 use std::{
     collections::BTreeMap,
     ops::Bound::{Excluded, Included, Unbounded},
@@ -81,16 +81,7 @@ impl<L: Ledger> Nouns<L> {
             return self.shared.propose(caller, request_id, command, call.deadline).await;
         }
         self.shared.linearize_or_stale(false, call.deadline).await?;
-        let mut fork = self.shared.ledger.read(State::clone);
-        let judged_at = fork.globals.revision;
-        let stamp = Stamp {
-            time: self.shared.clock.now(),
-            rules: fork.globals.rules,
-            caller: call.caller.clone(),
-            request_id: None,
-        };
-        let outcome = fork.apply(&stamp, &command).outcome;
-        Ok(Outcome { revision: judged_at, ..outcome })
+        Ok(self.shared.rehearse(call.caller.clone(), &command))
     }
 
     /// [`Nouns::change`] of one resource, answered as its message.

@@ -7,7 +7,9 @@
 use crate::{Config, Folders, Peers, refusal};
 use consensus::{Ledger, Proposal};
 use identity::{Authority, Entropy};
-use model::{Caller, Clock, Command, NodeId, Outcome, RequestId, Revision, Timestamp};
+use model::{
+    Caller, Clock, Command, Globals, NodeId, Outcome, RequestId, Revision, Stamp, State, Timestamp,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,14 @@ impl<L: Ledger> Shared<L> {
     ) -> Result<Outcome, Status> {
         let proposal = Proposal { command, caller, request_id, deadline };
         self.ledger.propose(proposal).await.map_err(|error| refusal::of_ledger(&error))
+    }
+
+    /// What this node's state would answer to a command now; nothing is changed or proposed.
+    pub fn rehearse(&self, caller: Caller, command: &Command) -> Outcome {
+        let mut fork = self.ledger.read(State::clone);
+        let Globals { revision, rules, .. } = fork.globals;
+        let stamp = Stamp { time: self.clock.now(), rules, caller, request_id: None };
+        Outcome { revision, ..fork.apply(&stamp, command).outcome }
     }
 
     /// Like [`Shared::propose`], with a refusal by the rules as an error too.

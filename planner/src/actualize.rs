@@ -4,8 +4,7 @@
 //! retirements are proposed at once; updates of running jobs as the rollout allows.
 
 use model::{
-    Caller, Command, Globals, JobKey, Name, Stamp, State, expected_jobs, expected_workload,
-    is_in_line,
+    Caller, Command, Globals, JobKey, Name, Stamp, State, expected_jobs, is_in_line, is_update,
 };
 
 use crate::{Plan, Report, chunk::chunks, rollout};
@@ -59,12 +58,6 @@ fn sync(keys: Vec<JobKey>, mut report: Report) -> Plan {
     report.synced += keys.len();
     let commands = chunks(keys).into_iter().map(|keys| Command::SyncJobs { keys }).collect();
     Plan { commands, report }
-}
-
-/// Whether what is to be done to a job that exists is to give it another workload.
-fn is_update(state: &State, key: &JobKey) -> bool {
-    let Some(job) = state.jobs.get(key).filter(|job| job.active) else { return false };
-    expected_workload(state, key).is_some_and(|workload| workload != job.workload)
 }
 
 /// Deployments of a tenant, in order.

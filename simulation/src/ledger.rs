@@ -160,12 +160,10 @@ impl World {
     ) {
         let incarnation = self.nodes[via].incarnation;
         let proposal = Proposal { via, incarnation, caller, request_id, command, origin };
-        // Reports are told in order, one message after the other: control has no other way to know
-        // which of two is the newer.
-        let ordered = matches!(proposal.command, Command::ReportJobs { .. })
-            && self.settings.plant != Some(Plant::LateReports);
-        let messages = self.settings.faults.messages && !self.healing && !ordered;
-        if messages && self.dice.permille(10) {
+        let messages = self.settings.faults.messages && !self.healing;
+        // A session proposes reports until it is answered.
+        let lossy = !matches!(proposal.command, Command::ReportJobs { .. });
+        if messages && lossy && self.dice.permille(10) {
             return;
         }
         if messages && self.dice.permille(10) {

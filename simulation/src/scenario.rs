@@ -1,10 +1,12 @@
 //! Stories told on purpose, in the same world as the seeds and under the same oracles, with nobody
 //! else in it: those of specification 6.13 that ring A can tell.
 //!
-//! Each gives what happened, or the first thing that went another way. `held_back` tells what a seed
-//! found.
+//! Each gives what happened, or the first thing that went another way. What a seed found is told again
+//! here.
 
 mod stage;
 mod stories;
 
-pub use stories::{held_back, s2_a_host_appears, s3_a_host_dies, s7_a_link_is_down};
+pub use stories::{
+    a_stopped_rollout_keeps_no_host, s2_a_host_appears, s3_a_host_dies, s7_a_link_is_down,
+};

@@ -12,7 +12,8 @@ use crate::{
 };
 use agent::memory::Orders;
 use model::{
-    Assignment, Caller, Command, Contact, HostState, JobKey, Outcome, Reply, Report, Revision,
+    Assignment, Caller, Command, Contact, HostState, JobKey, Outcome, Reply, Report, ReportNumber,
+    Revision,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) renewed_at: u64,
     /// The newest message of reports that was taken.
     reported: u64,
+    /// Number of the next report.
+    next: ReportNumber,
     /// What was told; `None` before the first full set.
     told: Option<BTreeMap<JobKey, (Assignment, Revision)>>,
     told_at: u64,
@@ -59,12 +62,18 @@ impl World {
             }
             Up::Renew { sequence } => self.renew(node, host, connection, sequence),
             Up::Reports { sequence, items } => {
-                let late = self.settings.plant == Some(Plant::LateReports);
                 let session = self.nodes[node].sessions.get_mut(&host);
                 let session = session.filter(|it| it.connection == connection && it.number != 0);
-                if let Some(session) = session.filter(|it| late || it.reported < sequence) {
+                if let Some(session) = session.filter(|it| it.reported < sequence) {
                     session.reported = sequence;
-                    self.report(node, host, (connection, sequence), items);
+                    let mut first = session.next;
+                    session.next.item += items.len() as u32;
+                    if self.settings.plant == Some(Plant::LateReports) {
+                        // All of the same number: the latest to come counts as the newest.
+                        first.item = u32::MAX;
+                    }
+                    let origin = Origin::Reports { connection, sequence };
+                    self.report((node, host), first, items, origin);
                 }
             }
         }
@@ -74,11 +83,16 @@ impl World {
         self.nodes[node].sessions.get(&host).filter(|session| session.connection == connection)
     }
 
-    fn report(&mut self, node: usize, host: usize, by: (u64, u64), items: Vec<Report>) {
+    fn report(
+        &mut self,
+        (node, host): (usize, usize),
+        first: ReportNumber,
+        items: Vec<Report>,
+        origin: Origin,
+    ) {
         let (tenant, name) = self.hosts[host].at.clone();
         let caller = Caller::Agent { tenant: tenant.clone(), host: name.clone() };
-        let command = Command::ReportJobs { tenant, host: name, items };
-        let origin = Origin::Reports { connection: by.0, sequence: by.1 };
+        let command = Command::ReportJobs { tenant, host: name, first, items };
         self.propose(node, (caller, command), origin);
     }
 
@@ -118,6 +132,7 @@ impl World {
             from: outcome.revision,
             renewed_at: self.now,
             reported: 0,
+            next: ReportNumber { session: number as u32, item: 1 },
             told: None,
             told_at: 0,
         };

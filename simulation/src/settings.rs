@@ -144,7 +144,7 @@ pub enum Plant {
     ReadClock,
     /// Planners start again before the last plan was answered.
     PlanTwice,
-    /// Reports are repeated late, after newer ones.
+    /// Reports have no numbers: one that comes late passes for the newest.
     LateReports,
 }
 

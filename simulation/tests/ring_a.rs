@@ -57,3 +57,9 @@ fn s3_partitions_of_a_dead_host_run_elsewhere_once_and_stay_there() {
 fn s7_a_host_without_a_link_goes_on_and_obeys_when_it_is_back() {
     assert_eq!(scenario::s7_a_link_is_down().err().map(|it| it.to_string()), None);
 }
+
+#[test]
+fn a_rollout_that_stopped_keeps_no_host_that_is_deleted() {
+    let told = scenario::a_stopped_rollout_keeps_no_host();
+    assert_eq!(told.err().map(|it| it.to_string()), None);
+}

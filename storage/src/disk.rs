@@ -14,10 +14,15 @@ pub mod simulated;
 
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
+
+/// Between two tries for a lock.
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A file system. Clones are handles on the same one.
 pub trait Disk: Clone + Send + Sync + 'static {
@@ -56,6 +61,24 @@ pub trait Disk: Clone + Send + Sync + 'static {
     /// Takes the lock of the file `path` (made when missing) or answers [`Fault::Locked`] at once.
     /// A process that dies lets go of it.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::Lock, Fault>> + Send;
+
+    /// As [`Disk::lock`], but waits up to `wait_ms` milliseconds for a holder who is letting go: an
+    /// incarnation that has ended frees its files a little after it said so.
+    fn lock_within(
+        &self,
+        path: &Path,
+        wait_ms: u64,
+    ) -> impl Future<Output = Result<Self::Lock, Fault>> + Send {
+        async move {
+            let until = Instant::now() + Duration::from_millis(wait_ms);
+            loop {
+                match self.lock(path).await {
+                    Err(Fault::Locked { .. }) if Instant::now() < until => sleep(LOCK_PAUSE).await,
+                    answered => return answered,
+                }
+            }
+        }
+    }
 
     /// The whole content of a file of at most `bytes_max` bytes.
     fn read_file(

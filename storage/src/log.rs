@@ -61,10 +61,13 @@ pub struct LogConfig {
     /// Milliseconds of quiet after which the end of the log is marked, so that later damage to its
     /// last records is noticed.
     pub idle_mark_ms: u64,
+    /// Milliseconds to wait for the lock of the directory.
+    pub lock_wait_ms: u64,
 }
 
 impl LogConfig {
-    /// 16 MiB segments, 2 spare; batches of 1 MiB, 32 MiB waiting, 8 MiB cached; marked after 100 ms.
+    /// 16 MiB segments, 2 spare; batches of 1 MiB, 32 MiB waiting, 8 MiB cached; marked after 100
+    /// ms; 2 s of waiting for the lock.
     pub fn new() -> LogConfig {
         LogConfig {
             segment_bytes: 16 << 20,
@@ -73,6 +76,7 @@ impl LogConfig {
             pending_bytes_max: 32 << 20,
             cache_bytes_max: 8 << 20,
             idle_mark_ms: 100,
+            lock_wait_ms: 2_000,
         }
     }
 }

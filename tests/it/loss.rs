@@ -5,10 +5,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use tests::{Cluster, Ticks, until};
+use tokio::time::Instant;
 
-/// How soon the partitions of a lost host run elsewhere, in s. Generous on purpose: the leases of the
-/// tests last 2 s, and timings never decide a test.
-const MOVED_WITHIN_S: u64 = 20;
+/// How soon the partitions of a lost host run elsewhere, in s: the lease of 2 s, and 8 s more.
+const MOVED_WITHIN_S: u64 = 10;
 
 fn ticks(cluster: &Cluster) -> PathBuf {
     let folder = cluster.root().join("ticks");
@@ -54,20 +54,20 @@ fn stop_partitions_of_a_lost_host_move_and_never_run_twice() {
     let host = cluster.agents[lost].host.clone();
     // Stopped, not dead: it cannot renew, and it cannot stop its jobs. Its guards do.
     cluster.agents[lost].process.as_ref().unwrap().signal(Signal::SIGSTOP);
+    let began = Instant::now();
     until("its partitions run elsewhere", MOVED_WITHIN_S, || {
         let now = hosts(&cluster, "once");
         now.len() == 4 && now.values().all(|it| *it != host)
     });
+    println!("partitions of a lost host ran elsewhere after {:?}", began.elapsed());
     let moved = hosts(&cluster, "once");
     cluster.agents[lost].process.as_ref().unwrap().signal(Signal::SIGCONT);
     until("the host is back", 30, || {
         let text = cluster.cli(&["-t", "acme", "get", "host", &host, "-o", "json"]).ok();
         text.contains("\"CONNECTED\"")
     });
-    // What it stole back would show by now: its orders came with the session.
-    until("its jobs are gone there", 20, || {
-        cluster.guard_pids(lost).is_empty() || { hosts(&cluster, "once") == moved }
-    });
+    // It has heard its orders when it runs nothing any more; what it stole back would show by then.
+    until("its jobs are gone there", 30, || cluster.guard_pids(lost).is_empty());
     assert_eq!(hosts(&cluster, "once"), moved, "nothing moves back");
     let ticks = Ticks::read(&folder);
     assert_eq!(ticks.jobs(), 4);

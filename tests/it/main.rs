@@ -8,6 +8,7 @@ mod loss;
 mod outages;
 mod refusals;
 mod tour;
+mod updates;
 
 use tests::{Cluster, Settings};
 

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 use tests::{Answer, Cluster, Ticks, until};
+use tokio::time::Instant;
 
 /// Bytes of the uploads under way in a node's store.
 fn uploaded(folder: &Path) -> u64 {
@@ -133,4 +134,58 @@ fn a_stopped_control_node_cannot_keep_a_lease_alive() {
     cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
     assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
     assert!(tenants(&cluster).contains(&"tenants/later".to_owned()));
+}
+
+#[test]
+fn a_control_node_that_is_cut_off_keeps_no_lease_alive() {
+    let cluster = acme(3, 2);
+    let ticks = cluster.root().join("ticks");
+    fs::create_dir_all(&ticks).unwrap();
+    let image = images::ticker(cluster.root(), "1.0.0");
+    let env = format!("TICKS={}", ticks.display());
+    let words = ["-t", "acme", "deploy", image.to_str().unwrap(), "--name", "shop"];
+    let flags = ["--cluster", "north", "--env", &env, "--on-disconnect", "stop", "--wait=90s"];
+    cluster.cli(&[&words[..], &flags[..]].concat()).ok();
+    // All peers of the leader fall silent. Agents reach it, and it must not let them go on.
+    let leader = cluster.leader();
+    let peers: Vec<_> = (0..3).filter(|index| *index != leader).collect();
+    let signal = |signal| {
+        for peer in &peers {
+            cluster.nodes[*peer].process.as_ref().unwrap().signal(signal);
+        }
+    };
+    signal(Signal::SIGSTOP);
+    until("every partition has stopped", 20, || stopped(&ticks) == 4);
+    signal(Signal::SIGCONT);
+    until("they run again", 60, || hosts(&cluster, "shop").len() == 4 && stopped(&ticks) == 0);
+    cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
+    assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
+}
+
+/// Partitions of which the last copy has said that it stops.
+fn stopped(ticks: &Path) -> usize {
+    let files = fs::read_dir(ticks).unwrap().flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.extension().is_some_and(|end| end == "ticks"));
+    files.filter(|path| fs::read_to_string(path).unwrap().trim_end().ends_with("stop")).count()
+}
+
+#[test]
+fn a_node_that_was_killed_reads_again_as_soon_as_it_is_up() {
+    let mut cluster = acme(3, 1);
+    let identity = cluster.nodes[0].folder.join("admin");
+    let follower = (cluster.leader() + 1) % 3;
+    let addr = cluster.client_addr(follower);
+    for round in 0..5 {
+        cluster.kill_node(follower);
+        let tenant = format!("while-away-{round}");
+        cluster.cli(&["tenant", "create", &tenant]).ok();
+        let began = Instant::now();
+        cluster.restart_node(follower);
+        let up = began.elapsed();
+        // A linearizable read: it knows what was written while it was away.
+        until("it reads", 30, || {
+            cluster.run(&identity, &addr, &["get", "tenant", &tenant]).code == 0
+        });
+        println!("a killed node is up after {up:?} and has read after {:?}", began.elapsed());
+    }
 }

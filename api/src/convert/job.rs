@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{reason::bad_field, resource, v1};
 use model::{
-    Assignment, Current, Job, JobError, JobKey, Key, Name, Phase, Placement, Revision, Scheduled,
-    Slot, Trouble, Workload,
+    Assignment, Current, Job, JobError, JobKey, Key, Name, Phase, Placement, ReportNumber,
+    Revision, Scheduled, Slot, Trouble, Workload,
 };
 use std::sync::Arc;
 
@@ -185,6 +185,10 @@ fn current_to_proto(current: &Current) -> v1::Current {
         spec_revision: current.spec_revision.0,
         image: current.image.to_string(),
         order: current.order.0,
+        number: Some(v1::ReportNumber {
+            session: current.number.session,
+            item: current.number.item,
+        }),
         since: Some(field::time(current.since)),
         restarts: current.restarts,
         settled: current.settled,
@@ -199,6 +203,10 @@ fn current_from_proto(current: v1::Current) -> Read<Current> {
         spec_revision: Revision(current.spec_revision),
         image: field::digest("image", &current.image)?,
         order: Revision(current.order),
+        number: current.number.map_or_else(ReportNumber::default, |number| ReportNumber {
+            session: number.session,
+            item: number.item,
+        }),
         since: field::read_time("since", current.since)?,
         restarts: current.restarts,
         settled: current.settled,

@@ -6,9 +6,10 @@ use model::{
     ControlNode, Counts, Current, Deletion, Deployment, DeploymentCluster, DeploymentRevision,
     DeploymentSpec, DeploymentState, Digest, Draft, DriverKind, Facts, Host, HostProfile,
     HostState, Image, Indicator, Job, JobError, JobKey, Key, Meta, Name, NodeId, OnDisconnect,
-    Order, Override, OwnerRef, Package, Phase, Placement, Rejection, Report, Resources, Revision,
-    Role, RoleBinding, Row, Scheduled, Scope, Slot, Status, Strategy as Rollout, Targets, Tenant,
-    Timestamp, Token, TokenKind, Trouble, Uid, Value, Workload,
+    Order, Override, OwnerRef, Package, Phase, Placement, Rejection, Report, ReportNumber,
+    Resources, Revision, Role, RoleBinding, Row, Scheduled, Scope, Slot, Status,
+    Strategy as Rollout, Targets, Tenant, Timestamp, Token, TokenKind, Trouble, Uid, Value,
+    Workload,
 };
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -367,11 +368,15 @@ pub(super) fn report() -> impl Strategy<Value = Report> {
 }
 
 fn placement() -> impl Strategy<Value = Placement> {
-    let current = (report(), time(), any::<bool>()).prop_map(|(report, since, settled)| Current {
+    let number = (any::<u32>(), any::<u32>());
+    let number = number.prop_map(|(session, item)| ReportNumber { session, item });
+    let current = (report(), number, time(), any::<bool>());
+    let current = current.prop_map(|(report, number, since, settled)| Current {
         phase: report.phase,
         spec_revision: report.spec_revision,
         image: report.image,
         order: report.order,
+        number,
         since,
         restarts: report.restarts,
         settled,

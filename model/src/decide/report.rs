@@ -3,20 +3,43 @@
 use super::{Decided, Decision, check};
 use crate::{
     Current, Event, JobError, Name, Phase, Placement, Rejection, Removal, Reply, Report,
-    limits::TEXT_MAX_BYTES, rejection::Code,
+    ReportNumber, limits::TEXT_MAX_BYTES, rejection::Code,
 };
 
 /// Longest reason of an error, in bytes.
 const REASON_MAX_BYTES: usize = 32;
 
 impl Decision<'_> {
-    pub(super) fn report_jobs(&mut self, tenant: &Name, host: &Name, items: &[Report]) -> Decided {
+    pub(super) fn report_jobs(
+        &mut self,
+        tenant: &Name,
+        host: &Name,
+        first: ReportNumber,
+        items: &[Report],
+    ) -> Decided {
         self.need_trusted_host(tenant, host)?;
-        let answers = items.iter().map(|item| self.report_job(tenant, host, item));
+        let newest = self.state.host(tenant, host).map_or(0, |row| row.contact.session());
+        if u64::from(first.session) > newest {
+            return Err(Code::ReportInvalid
+                .reject("the report is of a session that has not begun")
+                .at("first.session")
+                .with("newest", newest));
+        }
+        let number = |position: u32| {
+            let item = first.item.saturating_add(position);
+            ReportNumber { item, ..first }
+        };
+        let numbered = (0..).map(number).zip(items);
+        let answers = numbered.map(|(number, item)| self.report_job((tenant, host), number, item));
         Ok(Reply::Items(answers.collect()))
     }
 
-    fn report_job(&mut self, tenant: &Name, host: &Name, item: &Report) -> Result<(), Rejection> {
+    fn report_job(
+        &mut self,
+        (tenant, host): (&Name, &Name),
+        number: ReportNumber,
+        item: &Report,
+    ) -> Result<(), Rejection> {
         let Report { key, assignment, .. } = item;
         if key.tenant != *tenant {
             return Err(Code::ReportInvalid.reject("the job is not of this tenant").at("key"));
@@ -36,12 +59,12 @@ impl Decision<'_> {
                 .at("order")
                 .with("newest", placement.scheduled.revision));
         }
-        if before.is_some_and(|before| item.order < before.order) {
+        if before.is_some_and(|before| (item.order, number) < (before.order, before.number)) {
             return Err(Code::StaleReport
                 .reject(format!("a newer report of job {key} is known"))
                 .at("order"));
         }
-        let current = self.current(before, item)?;
+        let current = self.current(before, number, item)?;
         let gone = item.phase == Phase::Stopped
             && !placement.scheduled.active
             && item.order == placement.scheduled.revision;
@@ -59,7 +82,12 @@ impl Decision<'_> {
 
     /// What is known of a copy after a report. Time and settling go on while phase, spec and number
     /// of starts stay.
-    fn current(&self, before: Option<&Current>, item: &Report) -> Result<Current, Rejection> {
+    fn current(
+        &self,
+        before: Option<&Current>,
+        number: ReportNumber,
+        item: &Report,
+    ) -> Result<Current, Rejection> {
         let error = item.error.as_ref().map(error).transpose()?.map(Box::new);
         let goes_on = before.filter(|before| {
             before.phase == item.phase
@@ -71,6 +99,7 @@ impl Decision<'_> {
             spec_revision: item.spec_revision,
             image: item.image,
             order: item.order,
+            number,
             since: goes_on.map_or(self.context.time, |before| before.since),
             restarts: item.restarts,
             settled: goes_on.is_some_and(|before| before.settled),

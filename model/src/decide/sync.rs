@@ -19,6 +19,7 @@ impl Decision<'_> {
     }
 
     fn sync_job(&mut self, key: &JobKey) -> Result<(), Rejection> {
+        let mut pruned = false;
         for _ in 0..STEPS_MAX {
             match step(&self.state, key) {
                 Step::Nothing => return Ok(()),
@@ -26,9 +27,16 @@ impl Decision<'_> {
                     let uid = self.next_uid();
                     self.emit(Event::JobCreated { key: key.clone(), uid });
                 }
-                Step::Update => self.update_job(key)?,
+                Step::Update => match self.update_job(key) {
+                    // What was done stands; the update waits for its turn.
+                    Err(_) if pruned => return Ok(()),
+                    updated => updated?,
+                },
                 Step::Retire => self.emit(Event::JobRetired { key: key.clone() }),
-                Step::Prune => self.prune_job(key),
+                Step::Prune => {
+                    self.prune_job(key);
+                    pruned = true;
+                }
                 Step::Remove => self.emit(Event::JobRemoved { key: key.clone() }),
             }
         }

@@ -49,6 +49,7 @@ foreign!(Log, "storage::log::LogConfig", storage::log::LogConfig, {
     pending_bytes_max: usize,
     cache_bytes_max: usize,
     idle_mark_ms: u64,
+    lock_wait_ms: u64,
 });
 
 foreign!(Disk, "storage::disk::real::RealDiskConfig", storage::disk::real::RealDiskConfig, {

@@ -84,14 +84,15 @@ impl<L: Ledger> Inspect<L> {
         let leadership = *self.shared.ledger.leadership().borrow();
         let status = self.members.status();
         let number = |number: Option<u64>| number.map_or_else(String::new, |at| at.to_string());
-        let (globals, hash) =
-            self.shared.ledger.read(|state| (state.globals.clone(), state.hash()));
+        let (globals, hash, rows_hash) = (self.shared.ledger)
+            .read(|state| (state.globals.clone(), state.hash(), state.rows_hash()));
         let mut branch = Branch::default()
             .with("term", leadership.term)
             .with("leader", number(leadership.leader.map(|id| id.0)))
             .with("is_leader", leadership.is_leader)
             .with("revision", globals.revision)
             .with("state_hash", format!("{hash:032x}"))
+            .with("rows_hash", format!("{rows_hash:032x}"))
             .with("rules", globals.rules)
             .with("last_log_index", number(status.last_log_index))
             .with("committed_index", number(status.committed_index))

@@ -13,7 +13,10 @@ use super::{
 };
 use api::v1::{self, agent_message, control_message};
 use consensus::Ledger;
-use model::{Assignment, Caller, Command, HostProfile, JobKey, Order, Rejection, Report, Revision};
+use model::{
+    Assignment, Caller, Command, HostProfile, JobKey, Order, Rejection, Report, ReportNumber,
+    Revision,
+};
 use propose::{persist, propose_reports};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -59,10 +62,16 @@ pub(super) struct Session<L: Ledger> {
     readers: Readers,
     /// Reports not proposed yet, by message.
     waiting: VecDeque<(u64, Vec<Report>)>,
+    /// Number of the next report to be proposed.
+    next: ReportNumber,
     /// Those being proposed.
     proposing: JoinSet<Taken>,
     /// The machine changed, and the log is being told.
     profile: JoinSet<()>,
+}
+
+fn count(items: &[Report]) -> u32 {
+    u32::try_from(items.len()).unwrap_or(u32::MAX)
 }
 
 /// What waits for a session outside of it.
@@ -89,6 +98,7 @@ impl<L: Ledger> Session<L> {
             sent: BTreeMap::new(),
             readers: Readers::default(),
             waiting: VecDeque::new(),
+            next: ReportNumber::default(),
             proposing: JoinSet::new(),
             profile: JoinSet::new(),
         }
@@ -107,6 +117,7 @@ impl<L: Ledger> Session<L> {
             }
         };
         let session = wires.session;
+        self.next = ReportNumber { session: u32::try_from(session).unwrap_or(u32::MAX), item: 1 };
         let over = self.talk(&mut wires).await;
         self.readers.end_all();
         self.sessions.hang_up(&self.host, session);
@@ -204,10 +215,14 @@ impl<L: Ledger> Session<L> {
             && let Some((sequence, items)) = self.waiting.pop_front()
         {
             let (sessions, host) = (self.sessions.clone(), self.host.clone());
+            let mut next = self.next;
+            self.next.item = next.item.saturating_add(count(&items));
             self.proposing.spawn(async move {
                 let mut results = Vec::with_capacity(items.len());
                 for items in items.chunks(REPORTS_AT_ONCE) {
-                    results.extend(propose_reports(&sessions, &host, items.to_vec()).await);
+                    let first = next;
+                    next.item = next.item.saturating_add(count(items));
+                    results.extend(propose_reports(&sessions, &host, first, items.to_vec()).await);
                 }
                 (sequence, results)
             });

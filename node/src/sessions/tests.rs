@@ -211,7 +211,7 @@ async fn a_newer_session_of_a_host_ends_the_older() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_come_as_they_change_and_a_report_said_twice_is_taken_once() {
+async fn orders_come_as_they_change_and_a_host_that_does_not_own_a_job_cannot_report_it() {
     let world = World::start().await;
     world.acme(OnDisconnect::KeepRunning).await;
     let mut session = Session::open(&world).await;
@@ -235,7 +235,7 @@ async fn orders_come_as_they_change_and_a_report_said_twice_is_taken_once() {
     let stale = Report { assignment: model::Assignment(1), ..report.clone() };
     let items: Vec<_> =
         [&report, &stale].map(api::convert::session::report_to_proto).into_iter().collect();
-    let mut revisions = Vec::new();
+    let mut numbers = Vec::new();
     for sequence in [1, 2] {
         let reports = v1::Reports { sequence, items: items.clone() };
         session.say(agent_message::Message::Reports(reports)).await;
@@ -245,10 +245,12 @@ async fn orders_come_as_they_change_and_a_report_said_twice_is_taken_once() {
         assert_eq!(taken.sequence, sequence);
         let refused: Vec<_> = taken.results.iter().map(|it| it.rejection.is_some()).collect();
         assert_eq!(refused, [false, true], "the report on another assignment is refused");
-        revisions.push(world.job(&key).unwrap().revision);
+        let current = world.job(&key).unwrap().placements[0].current.clone().unwrap();
+        numbers.push((current.number, current.since));
     }
     assert_eq!(world.phase(&key), Some(Phase::Running));
-    assert_eq!(revisions[0], revisions[1], "the second changed nothing");
+    assert!(numbers[0].0 < numbers[1].0, "the second is the later one: {numbers:?}");
+    assert_eq!(numbers[0].1, numbers[1].1, "and nothing else changed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -331,7 +331,8 @@ impl World {
         };
         let items: Vec<Report> =
             self.state.orders(&tenant(), host).into_iter().map(report).collect();
-        self.must(Command::ReportJobs { tenant: tenant(), host: host.clone(), items });
+        let first = self.state.next_report(&tenant(), host);
+        self.must(Command::ReportJobs { tenant: tenant(), host: host.clone(), first, items });
     }
 }
 

@@ -81,8 +81,7 @@ fn one_job(state: &State, key: &JobKey, job: &Job) -> Found {
 /// Deletions wait at most for hosts out of contact.
 fn deletions(world: &World, state: &State) -> Found {
     let dead = world.hosts.iter().any(|host| host.dead);
-    let hosts = state.hosts.iter().filter(|((tenant, name), _)| !is_held_back(state, tenant, name));
-    let hosts = hosts.map(|((_, name), row)| (name, &row.meta));
+    let hosts = state.hosts.iter().map(|((_, name), row)| (name, &row.meta));
     let clusters = state.clusters.iter().map(|((_, name), row)| (name, &row.meta));
     let deployments = state.deployments.iter().map(|((_, name), row)| (name, &row.meta));
     let mut all = hosts.chain(clusters).chain(deployments);
@@ -144,14 +143,4 @@ fn hosts(world: &World, state: &State) -> Found {
         }
     }
     Ok(())
-}
-
-/// Whether a host holds a job whose update the rollout holds back for good, because other partitions
-/// failed: model and planner then do not take the job off a host that is being deleted either. This
-/// is a known weakness of theirs (`scenario::held_back`), not of a run.
-pub(super) fn is_held_back(state: &State, tenant: &model::Name, host: &model::Name) -> bool {
-    state.jobs_on(tenant, host).any(|(key, job)| {
-        let wanted = model::expected_workload(state, key);
-        wanted.is_some_and(|it| it != job.workload) && model::rollout_room(state, key) == 0
-    })
 }

@@ -14,8 +14,6 @@ pub(super) fn ended(nodes: &[Node]) -> Found {
         _ => None,
     };
     let hosts = state.hosts.iter();
-    let hosts =
-        hosts.filter(|((tenant, name), _)| !super::convergence::is_held_back(state, tenant, name));
     let mut left = hosts.filter_map(|((_, name), row)| stuck("host", name.as_str(), &row.meta));
     let clusters = state.clusters.iter();
     let mut more =

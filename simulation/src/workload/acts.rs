@@ -10,7 +10,7 @@ use crate::{
 };
 use model::{
     Application, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind, Name,
-    OnDisconnect, Override, Resources, Revision, Strategy, Targets, Value,
+    OnDisconnect, Override, ReportNumber, Resources, Revision, Strategy, Targets, Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -272,7 +272,9 @@ impl World {
             }
             (3, _) => {
                 // An agent speaks for another host.
-                let command = Command::ReportJobs { tenant: tenant.clone(), host, items: vec![] };
+                let (tenant, first) = (tenant.clone(), ReportNumber::default());
+                let items = Vec::new();
+                let command = Command::ReportJobs { tenant: tenant.clone(), host, first, items };
                 let caller = Caller::Agent { tenant, host: name("nobody") };
                 let node = self.dice.index(self.nodes.len());
                 self.propose(node, (caller, command), Origin::Duty);

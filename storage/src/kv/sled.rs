@@ -14,11 +14,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::disk::parent;
+use crate::disk::{LOCK_PAUSE, parent};
 use crate::fault::Fault;
 use crate::kv::{Batch, Kv, KvHome, Row};
 use crate::lock;
@@ -34,16 +36,20 @@ pub struct SledConfig {
     pub sync_waiters_max: usize,
     /// Stores set aside that are kept for inspection; older ones are deleted.
     pub aside_max: usize,
+    /// Milliseconds to wait for the lock of the directory. sled's own threads may hold the files for a
+    /// moment after the last handle to a store is gone.
+    pub lock_wait_ms: u64,
 }
 
 impl SledConfig {
-    /// 16 MiB of cache, 4,096 waiting callers, one store kept aside.
+    /// 16 MiB of cache, 4,096 waiting callers, one store kept aside, 2 s of waiting for the lock.
     pub fn new(path: impl Into<PathBuf>) -> SledConfig {
         SledConfig {
             path: path.into(),
             cache_bytes: 16 << 20,
             sync_waiters_max: 4096,
             aside_max: 1,
+            lock_wait_ms: 2_000,
         }
     }
 }
@@ -101,6 +107,25 @@ impl KvHome for SledHome {
     fn open(&self) -> Result<SledKv, Fault> {
         let path = &self.config.path;
         std::fs::create_dir_all(path).map_err(|source| Fault::io("create", path, source))?;
+        let until = Instant::now() + Duration::from_millis(self.config.lock_wait_ms);
+        loop {
+            match self.open_once() {
+                Err(Fault::Locked { .. }) if Instant::now() < until => {
+                    thread::park_timeout(LOCK_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn set_aside(&self) -> Result<String, Fault> {
+        self.move_aside().map_err(|source| Fault::io("set aside", &self.config.path, source))
+    }
+}
+
+impl SledHome {
+    fn open_once(&self) -> Result<SledKv, Fault> {
+        let path = &self.config.path;
         let config = ::sled::Config::new()
             .path(path)
             .cache_capacity(self.config.cache_bytes)
@@ -113,10 +138,6 @@ impl KvHome for SledHome {
             }
         };
         SledKv::start(database, &self.config)
-    }
-
-    fn set_aside(&self) -> Result<String, Fault> {
-        self.move_aside().map_err(|source| Fault::io("set aside", &self.config.path, source))
     }
 }
 
@@ -363,7 +384,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let kv = home(&place).open().unwrap();
         put(&kv, "a", b"1".to_vec());
-        let fault = open_or_set_aside(&home(&place)).err().unwrap();
+        let mut impatient = SledConfig::new(place.path().join("kv"));
+        impatient.lock_wait_ms = 50;
+        let fault = open_or_set_aside(&SledHome::new(impatient)).err().unwrap();
         assert!(matches!(fault, Fault::Locked { .. }), "{fault}");
         drop(kv);
         let opened = open_or_set_aside(&home(&place)).unwrap();

@@ -33,7 +33,7 @@ pub(super) async fn open<D: Disk>(
     config: LogConfig,
 ) -> Result<Writer<D>, Fault> {
     disk.create_dir(dir).await?;
-    let directory_lock = disk.lock(&dir.join("lock")).await?;
+    let directory_lock = disk.lock_within(&dir.join("lock"), config.lock_wait_ms).await?;
     let files = Files::find(&disk, dir, &config).await?;
     let mut replay = Replay::new(config.cache_bytes_max);
     let (path, end) = replay.segments(&files.chain).await?;

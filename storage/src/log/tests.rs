@@ -28,6 +28,7 @@ fn small() -> LogConfig {
         pending_bytes_max: 3000,
         cache_bytes_max: 600,
         idle_mark_ms: 20,
+        lock_wait_ms: 50,
     }
 }
 

@@ -83,7 +83,24 @@ impl<L: Ledger> Session<L> {
         let (tenant, host) = self.host.clone();
         let (node, profile) = (shared.node_id, Box::new(profile));
         let command = Command::ConnectHost { tenant, host, node, profile };
-        shared.propose(Caller::Node(node), None, command, self.deadline()).await
+        let caller = Caller::Node(node);
+        match self.refusal(&caller, &command).await? {
+            Some(refused) => Ok(refused),
+            None => shared.propose(caller, None, command, self.deadline()).await,
+        }
+    }
+
+    /// What the log would surely answer, if that is a refusal: a host that is not wanted any more asks
+    /// again and again, and none of it needs an entry.
+    async fn refusal(&self, caller: &Caller, command: &Command) -> Result<Option<Outcome>, Status> {
+        let shared = self.sessions.shared();
+        let rehearsed = || shared.rehearse(caller.clone(), command);
+        if rehearsed().result.is_err() {
+            // This node may be behind.
+            let current = shared.ledger.linearize(self.deadline()).await;
+            current.map_err(|error| refusal::of_ledger(&error))?;
+        }
+        Ok(Some(rehearsed()).filter(|outcome| outcome.result.is_err()))
     }
 
     /// A host that is deleted or not trusted any more keeps nothing of what it ran.

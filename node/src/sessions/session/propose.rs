@@ -2,7 +2,7 @@
 
 use crate::sessions::{HostKey, Sessions};
 use consensus::Ledger;
-use model::{Caller, Command, Outcome, Rejection, Reply, Report};
+use model::{Caller, Command, Outcome, Rejection, Reply, Report, ReportNumber};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -26,15 +26,16 @@ pub(super) async fn persist<L: Ledger>(
     }
 }
 
-/// Proposes reports; what came of each.
+/// Proposes reports, numbered from `first`; what came of each.
 pub(super) async fn propose_reports<L: Ledger>(
     sessions: &Sessions<L>,
     (tenant, host): &HostKey,
+    first: ReportNumber,
     items: Vec<Report>,
 ) -> Vec<Result<(), Rejection>> {
     let count = items.len();
     let caller = Caller::Agent { tenant: tenant.clone(), host: host.clone() };
-    let command = Command::ReportJobs { tenant: tenant.clone(), host: host.clone(), items };
+    let command = Command::ReportJobs { tenant: tenant.clone(), host: host.clone(), first, items };
     match persist(sessions, caller, command).await.result {
         Ok(Reply::Items(results)) => results,
         Ok(_) => vec![Ok(()); count],
