@@ -5,11 +5,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failing harness fails its test")]
 
 mod cluster;
+pub mod history;
+pub mod operator;
 mod process;
 mod ticks;
 mod wait;
 
 pub use cluster::{Agent, Cluster, Node, Settings};
+pub use operator::{Change, Operator};
 pub use process::{Answer, Process};
 pub use ticks::{Overlap, Ticks};
 pub use wait::{until, until_some};

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test binary may panic")]
 
 mod dev;
+mod failover;
 mod images;
 mod isolation;
+mod jepsen;
 mod loss;
 mod outages;
 mod refusals;
@@ -14,6 +16,12 @@ use tests::{Cluster, Settings};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_muster");
+
+/// Where clients run while the test stops and starts processes.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap()
+}
 
 /// A cluster of `nodes` control nodes with tenant `acme`, hosts `h1` to `h<hosts>` and cluster
 /// `north` of all of them.

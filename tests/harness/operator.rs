@@ -1,0 +1,140 @@
+//! An operator who calls one control node at a time and notes what came of it: never retried, so that
+//! a history says exactly what each call was answered.
+
+use crate::Cluster;
+use api::{
+    BoxFuture, Tcp, TcpConfig,
+    fabric::WireConfig,
+    status::ClientError,
+    v1::{self, tenants_client::TenantsClient, watch_client::WatchClient},
+};
+use identity::CertificateBundle;
+use std::{io, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming, transport::Channel};
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Done, at this revision.
+    Done(u64),
+    /// Certainly not done.
+    Refused(String),
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// Connections to every control node, as the first operator.
+#[derive(Clone)]
+pub struct Operator {
+    nodes: Vec<Channel>,
+    /// Longest time a call may take.
+    pub limit: Duration,
+}
+
+impl Operator {
+    /// The first operator of a cluster. Nothing is dialled before the first call.
+    ///
+    /// # Panics
+    /// When the operator's certificate cannot be read.
+    pub fn open(cluster: &Cluster) -> Self {
+        let bundle = CertificateBundle::load(&cluster.nodes[0].folder.join("admin")).unwrap();
+        let tls = identity::client_config(bundle.trust(), Some(&bundle), Arc::new(now_ms)).unwrap();
+        let dial = |index: usize| {
+            let tls = tls.clone();
+            let wrap = move |io| -> BoxFuture<'static, io::Result<_>> {
+                let tls = tls.clone();
+                Box::pin(async move {
+                    let (stream, _) = identity::connect(io, tls).await.map_err(io::Error::other)?;
+                    Ok(stream)
+                })
+            };
+            let (tcp, addr) = (Tcp::new(TcpConfig::default()), cluster.client_addr(index));
+            api::fabric::channel(&tcp, &addr, wrap, WireConfig::default()).unwrap()
+        };
+        Self { nodes: (0..cluster.nodes.len()).map(dial).collect(), limit: Duration::from_secs(3) }
+    }
+
+    /// Number of control nodes.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Gives a tenant a text, through one node.
+    pub async fn write(&self, node: usize, key: &str, value: &str, request_id: &str) -> Change {
+        let tenant = v1::TenantDraft {
+            resource: format!("tenants/{key}"),
+            display_name: value.to_owned(),
+            ..v1::TenantDraft::default()
+        };
+        let request_id = request_id.to_owned();
+        let request =
+            v1::ApplyTenantRequest { tenant: Some(tenant), validate_only: false, request_id };
+        let mut client = TenantsClient::new(self.nodes[node].clone());
+        match timeout(self.limit, client.apply(request)).await {
+            Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
+            Ok(Err(status)) => refused_or_unknown(status),
+            Err(_) => Change::Unknown("no answer in time".to_owned()),
+        }
+    }
+
+    /// Text and revision of a tenant, by a linearizable read through one node; `None` if there is no
+    /// such tenant.
+    ///
+    /// # Errors
+    /// The node gave no answer.
+    pub async fn read(&self, node: usize, key: &str) -> Result<Option<(String, u64)>, String> {
+        let request = v1::GetRequest { resource: format!("tenants/{key}"), stale: false };
+        let mut client = TenantsClient::new(self.nodes[node].clone());
+        match timeout(self.limit, client.get(request)).await {
+            Ok(Ok(found)) => {
+                let tenant = found.into_inner();
+                Ok(Some((tenant.display_name, tenant.meta.unwrap_or_default().revision)))
+            }
+            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// Watches all tenants through one node, from what came after a revision.
+    ///
+    /// # Errors
+    /// The node's answer.
+    pub async fn watch(
+        &self,
+        node: usize,
+        after: u64,
+    ) -> Result<Streaming<v1::WatchEvent>, Status> {
+        let request = v1::WatchRequest {
+            kinds: vec![v1::Kind::Tenant.into()],
+            from_revision: Some(after),
+            bookmarks: true,
+            ..v1::WatchRequest::default()
+        };
+        let mut client = WatchClient::new(self.nodes[node].clone());
+        let late = |_| Status::deadline_exceeded("no answer in time");
+        Ok(timeout(self.limit, client.watch(request)).await.map_err(late)??.into_inner())
+    }
+}
+
+/// A change that was answered with an error is certainly not done only where the error says so.
+fn refused_or_unknown(status: Status) -> Change {
+    let error = ClientError::from(status);
+    let text = format!("{} {}", error.reason, error.message);
+    match error.certainly_not_done {
+        true => Change::Refused(text),
+        false => Change::Unknown(text),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are checked against the wall clock")]
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A request id that was never used: the wall clock and a number that the caller does not repeat.
+pub fn request_id(unique: u128) -> String {
+    format!("{}-{unique:032x}", now_ms())
+}
