@@ -115,6 +115,7 @@ impl World {
             tenant: name("acme"),
             host: name(host),
             node: NodeId(1),
+            agent_key: Digest([1; 32]),
             profile: Box::new(profile),
         };
         self.propose_as(Caller::Node(NodeId(1)), command).await;

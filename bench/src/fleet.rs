@@ -212,7 +212,8 @@ impl Fleet {
             fenced: true,
         };
         let (tenant, profile) = (self.tenant.clone(), Box::new(profile));
-        self.apply(&Command::ConnectHost { tenant, host, node: NodeId(1), profile });
+        let (node, agent_key) = (NodeId(1), Digest([1; 32]));
+        self.apply(&Command::ConnectHost { tenant, host, node, agent_key, profile });
     }
 }
 

@@ -42,4 +42,5 @@ pub use crate::tls::{
     client_config, client_port_config, connect, connect_pinned, peer_port_config,
 };
 pub use crate::token::{JoinToken, TOKEN_BYTES, TokenError, TokenHash};
+pub use crate::x509::key_sha256;
 pub use rustls::{ClientConfig, ServerConfig};

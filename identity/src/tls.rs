@@ -137,13 +137,15 @@ pub struct Peer {
     pub serial: u128,
     /// When its certificate ends, unix milliseconds: a connection should not outlive it.
     pub not_after_ms: u64,
+    /// SHA-256 of the public key it proved to have, as `key_sha256` gives it.
+    pub key_sha256: [u8; 32],
 }
 
 impl Peer {
     fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
         let identity = Identity::from_certificate(certificate).map_err(Error::Principal)?;
-        let Facts { serial, not_after_ms, .. } = Facts::read(certificate)?;
-        Ok(Self { principal: identity.principal, serial, not_after_ms })
+        let Facts { serial, not_after_ms, key_sha256, .. } = Facts::read(certificate)?;
+        Ok(Self { principal: identity.principal, serial, not_after_ms, key_sha256 })
     }
 }
 

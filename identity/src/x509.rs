@@ -14,6 +14,7 @@ use x509_parser::prelude::FromDer;
 use crate::error::{Error, PEM_BYTES_MAX};
 use crate::name::{Name, NameError};
 use crate::principal::{CallerKind, Identity, PrincipalError, authority_cluster};
+use crate::token::sha256;
 
 /// What a certificate says about itself, before anybody has checked its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(crate) struct Facts {
     pub(crate) serial: u128,
     pub(crate) not_before_ms: u64,
     pub(crate) not_after_ms: u64,
+    pub(crate) key_sha256: [u8; 32],
 }
 
 impl Facts {
@@ -37,7 +39,8 @@ impl Facts {
         let serial = certificate.raw_serial().iter().try_fold(0u128, |serial, byte| {
             serial.checked_mul(256).map(|shifted| shifted | u128::from(*byte))
         });
-        Ok(Self { serial: serial.ok_or(Error::Serial)?, not_before_ms, not_after_ms })
+        let key_sha256 = sha256(&certificate.public_key().subject_public_key.data);
+        Ok(Self { serial: serial.ok_or(Error::Serial)?, not_before_ms, not_after_ms, key_sha256 })
     }
 }
 
@@ -73,6 +76,15 @@ pub(crate) fn cluster_of_authority(der: &[u8]) -> Result<Name, Error> {
         Some((uri, false)) => authority_cluster(uri).map_err(Error::Cluster),
         _ => Err(Error::Cluster(NameError)),
     }
+}
+
+/// SHA-256 of the public key (its bare point) in a certificate (PEM): the same for every certificate
+/// of that key.
+///
+/// # Errors
+/// When the text is not exactly one certificate, or its dates or number are out of range.
+pub fn key_sha256(cert_pem: &str) -> Result<[u8; 32], Error> {
+    Ok(Facts::read(&certificate_from_pem(cert_pem, "certificate")?)?.key_sha256)
 }
 
 /// The DER of a text that is exactly one certificate.

@@ -2,8 +2,8 @@
 
 use crate::throw::{deployment, host, profile, system};
 use model::{
-    Assign, Assignment, Command, Contact, HostState, JobKey, Name, NodeId, Phase, Report, Stamp,
-    State, Timestamp, expected_jobs, feasible, is_evictable, is_in_line, is_placeable,
+    Assign, Assignment, Command, Contact, Digest, HostState, JobKey, Name, NodeId, Phase, Report,
+    Stamp, State, Timestamp, expected_jobs, feasible, is_evictable, is_in_line, is_placeable,
 };
 
 /// One round of everything control and agents would do, undisturbed: hosts return, jobs are brought
@@ -36,8 +36,10 @@ pub(crate) fn heal(
                 apply(state, Command::LoseHost { tenant, host, session });
                 continue;
             }
+            let known = state.host(&tenant, &host).and_then(|row| row.agent_key);
+            let (node, agent_key) = (NodeId(1), known.unwrap_or(Digest([1; 32])));
             let (tenant, profile) = (tenant.clone(), Box::new(profile(0xffff)));
-            apply(state, Command::ConnectHost { tenant, host, node: NodeId(1), profile });
+            apply(state, Command::ConnectHost { tenant, host, node, agent_key, profile });
         }
         for deployment in [deployment(0), deployment(1)] {
             let mut keys = expected_jobs(state, &tenant, &deployment);

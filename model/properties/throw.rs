@@ -29,6 +29,11 @@ fn tenant(dice: u32) -> Name {
     name(if dice.is_multiple_of(16) { "beta" } else { "acme" })
 }
 
+/// The usual machine of a host; now and then another one.
+fn agent_key(d: u32) -> Digest {
+    Digest([u8::from(d % 8 == 7); 32])
+}
+
 pub(crate) fn host(dice: u32) -> Name {
     name(pick(dice, &["h1", "h2", "h3", "h4"]))
 }
@@ -174,6 +179,7 @@ fn command(state: &State, [what, a, b, c, d, _]: Dice) -> Command {
             tenant,
             host: host(a),
             node: NodeId(1),
+            agent_key: agent_key(c),
             profile: Box::new(profile(b)),
         },
         40..=42 => {
@@ -262,6 +268,7 @@ fn access(state: &State, [_, a, b, c, d, _]: Dice) -> Command {
             id: name(pick(b, &["t1", "t2"])),
             secret_hash: "a".repeat(64),
             host: Some(host(c)),
+            key: agent_key(d),
         },
         5 => Command::RevokeToken { id: name("t1") },
         6 => Command::ApplyNode {
@@ -371,7 +378,8 @@ pub(crate) fn stage() -> Vec<(Stamp, Command)> {
         let zone = (n % 2 == 0).then(|| name("a"));
         log.push(Command::ApplyHost { tenant, draft: draft(host(n), 0), site: None, zone });
         let (tenant, profile) = (acme.clone(), Box::new(profile(0xffff)));
-        log.push(Command::ConnectHost { tenant, host: host(n), node: NodeId(1), profile });
+        let (node, agent_key) = (NodeId(1), agent_key(0));
+        log.push(Command::ConnectHost { tenant, host: host(n), node, agent_key, profile });
     }
     let north = ClusterSpec { environment: None, members: [host(0), host(1), host(2)].into() };
     log.push(Command::ApplyCluster {

@@ -5,8 +5,9 @@ use crate::{
     parse::{self, Parsed, Words},
 };
 use model::{
-    Application, Caller, ClusterSpec, Command, Contact, DeploymentSpec, Draft, Name, NodeId,
-    Override, Resources, Revision, Role, Scope, Strategy, Targets, Timestamp, TokenKind, Value,
+    Application, Caller, ClusterSpec, Command, Contact, DeploymentSpec, Digest, Draft, Name,
+    NodeId, Override, Resources, Revision, Role, Scope, Strategy, Targets, Timestamp, TokenKind,
+    Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +113,11 @@ fn person(words: &mut Words) -> Parsed<Command> {
         },
         verb => return Err(format!("unknown verb {verb}").into()),
     })
+}
+
+/// The key of a machine, all alike unless one is named.
+fn key(words: &mut Words) -> Digest {
+    parse::digest(&words.take("key").unwrap_or_else(|| "machine".into()))
 }
 
 /// 64 digits that follow from a letter; another text is taken as it is.
@@ -243,8 +249,9 @@ fn node(world: &World, words: &mut Words) -> Parsed<Command> {
         "connect" => {
             let (tenant, host) = words.pair()?;
             let node = NodeId(words.number("node")?.unwrap_or(1));
+            let agent_key = key(words);
             let profile = Box::new(parse::profile(words)?);
-            Command::ConnectHost { tenant, host, node, profile }
+            Command::ConnectHost { tenant, host, node, agent_key, profile }
         }
         "lose" => {
             let (tenant, host) = words.pair()?;
@@ -271,6 +278,7 @@ fn node(world: &World, words: &mut Words) -> Parsed<Command> {
             id: words.name()?,
             secret_hash: hash(&words.take("secret").unwrap_or_default()),
             host: words.take("host").map(|it| parse::name(&it)).transpose()?,
+            key: key(words),
         },
         "node" => Command::ApplyNode {
             id: NodeId(words.next()?.parse()?),

@@ -146,6 +146,8 @@ pub enum Command {
         host: Name,
         /// The control node holding the session.
         node: NodeId,
+        /// SHA-256 of the public key the agent proved to have; refused when the host has another.
+        agent_key: Digest,
         /// Facts, capacity and drivers as the agent states them.
         profile: Box<HostProfile>,
     },
@@ -315,8 +317,11 @@ pub enum Command {
         id: Name,
         /// Hex SHA-256 of the secret shown.
         secret_hash: String,
-        /// The host that joins, for agent tokens; registered if unknown.
+        /// The host that joins, for agent tokens; registered if unknown. Refused when another
+        /// machine holds the name.
         host: Option<Name>,
+        /// SHA-256 of the newcomer's public key.
+        key: Digest,
     },
     /// Revoke a token.
     RevokeToken {

@@ -12,6 +12,13 @@ pub struct Digest(pub [u8; 32]);
 #[error("a digest is sha256: and 64 lower-case hex digits")]
 pub struct BadDigest;
 
+impl Digest {
+    /// The first 8 of its hex digits: enough to tell a few apart.
+    pub(crate) fn short(&self) -> String {
+        hex::encode(self.0.iter().take(4).copied().collect::<Vec<u8>>())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", hex::encode(self.0))

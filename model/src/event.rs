@@ -198,4 +198,6 @@ pub enum Event {
     NodeRemoved { id: NodeId },
     /// The rules level rose.
     RulesRaised { level: u32 },
+    /// From now on the agent with this key speaks for a host, and no other.
+    HostEnrolled { tenant: Name, host: Name, agent_key: Digest },
 }

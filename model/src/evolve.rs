@@ -36,6 +36,9 @@ pub fn evolve(state: &mut State, context: &Context, event: &Event) {
         Event::HostConnected { tenant, host, node, session, profile } => {
             write.host_connected(tenant, host, (*node, *session), profile.as_deref());
         }
+        Event::HostEnrolled { tenant, host, agent_key } => {
+            write.host_enrolled(tenant, host, *agent_key);
+        }
         Event::HostLost { tenant, host } => {
             let since = write.context.time;
             write.change_host(tenant, host, |row| {

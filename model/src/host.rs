@@ -1,6 +1,6 @@
 //! Hosts: edge machines, what they can do and whether they are in contact.
 
-use crate::{Meta, Name, NodeId, Revision, Status, Timestamp};
+use crate::{Digest, Meta, Name, NodeId, Revision, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -133,6 +133,9 @@ pub struct Host {
     pub declared_lost: bool,
     /// The grace after a loss of contact is over: `replace` jobs may get a second copy.
     pub replaceable: bool,
+    /// SHA-256 of the public key of the agent that speaks for it; nobody else may. `None` until one
+    /// joined or connected.
+    pub agent_key: Option<Digest>,
     /// Contact.
     pub contact: Contact,
     /// What may be placed on it; 0 in a field means none.

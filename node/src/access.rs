@@ -15,7 +15,7 @@ use crate::{Shared, refusal};
 use api::access::{RequiredScope, Requirement, TenantNamed};
 use consensus::Ledger;
 use identity::{BindingLookup, Denied, Principal, Visibility};
-use model::{Caller, HostState, Name, NodeId, Role, Scope, State};
+use model::{Caller, Digest, HostState, Name, NodeId, Role, Scope, State};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -37,6 +37,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug)]
 struct Passed {
     principal: Option<Principal>,
+    key: Option<Digest>,
     caller: Caller,
     requirement: &'static Requirement,
     granted: Arc<AtomicBool>,
@@ -51,6 +52,8 @@ pub struct Granted<T> {
     pub request: T,
     /// How long the caller waits.
     pub deadline: Instant,
+    /// SHA-256 of the public key that the caller proved to have; `None` without a certificate.
+    pub key: Option<Digest>,
     principal: Option<Principal>,
 }
 
@@ -89,8 +92,8 @@ impl<L: Ledger> Shared<L> {
     fn grant<T>(&self, passed: Passed, request: Request<T>) -> Granted<T> {
         passed.granted.store(true, Ordering::Relaxed);
         let deadline = self.deadline(request.metadata().as_ref());
-        let Passed { principal, caller, .. } = passed;
-        Granted { caller, request: request.into_inner(), deadline, principal }
+        let Passed { principal, key, caller, .. } = passed;
+        Granted { caller, request: request.into_inner(), deadline, key, principal }
     }
 
     /// Judges by the local state, and once more by one that is surely up to date before refusing: a
@@ -124,7 +127,7 @@ impl<T> Granted<T> {
     #[cfg(test)]
     pub(crate) fn for_test(caller: Caller, request: T) -> Self {
         let deadline = Instant::now() + std::time::Duration::from_secs(10);
-        Self { caller, request, deadline, principal: None }
+        Self { caller, request, deadline, key: None, principal: None }
     }
 
     /// Whether the caller may also do what `requirement` asks, in `tenant` if it has scope TENANT.

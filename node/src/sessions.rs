@@ -20,7 +20,7 @@ use crate::{
 };
 use api::v1;
 use consensus::Ledger;
-use model::Name;
+use model::{Digest, Name};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -147,12 +147,13 @@ impl<L: Ledger> Sessions<L> {
     pub(crate) fn open(
         &self,
         host: HostKey,
+        agent_key: Digest,
         inbound: Streaming<v1::AgentMessage>,
     ) -> Result<mpsc::Receiver<Result<v1::ControlMessage, Status>>, Status> {
         let slot = self.inner.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_full| refusal::of_ledger(&consensus::Error::Overloaded))?;
         let (out, receiver) = mpsc::channel(self.config().queue_messages_max.max(2));
-        let session = session::Session::new(self.clone(), host, inbound, out);
+        let session = session::Session::new(self.clone(), (host, agent_key), inbound, out);
         tokio::spawn(async move {
             session.run().await;
             drop(slot);

@@ -12,8 +12,8 @@ use crate::{
 };
 use agent::memory::Orders;
 use model::{
-    Assignment, Caller, Command, Contact, HostState, JobKey, Outcome, Reply, Report, ReportNumber,
-    Revision,
+    Assignment, Caller, Command, Contact, Digest, HostState, JobKey, Outcome, Reply, Report,
+    ReportNumber, Revision,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,6 +55,7 @@ impl World {
                     tenant,
                     host: name,
                     node: self.nodes[node].id,
+                    agent_key: Digest([host as u8; 32]),
                     profile: Box::new(self.hosts[host].profile()),
                 };
                 let caller = Caller::Node(self.nodes[node].id);

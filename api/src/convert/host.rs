@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{reason::bad_field, resource, v1};
 use model::{
-    Component, Contact, DriverKind, Facts, Host, HostProfile, HostState, Key, Name, NodeId,
+    Component, Contact, Digest, DriverKind, Facts, Host, HostProfile, HostState, Key, Name, NodeId,
     Resources, Revision,
 };
 use std::collections::BTreeSet;
@@ -34,6 +34,7 @@ pub fn to_proto(tenant: &Name, host: &Host) -> v1::Host {
         status: Some(meta::status_to_proto(&host.status)),
         replaceable: host.replaceable,
         capacity_revision: host.capacity_revision.0,
+        agent_key: host.agent_key.as_ref().map(Digest::to_string),
     }
 }
 
@@ -60,6 +61,7 @@ pub fn from_proto(host: v1::Host) -> Read<(Name, Host)> {
         cordoned: host.cordoned,
         declared_lost: host.declared_lost,
         replaceable: host.replaceable,
+        agent_key: host.agent_key.map(|text| field::digest("agent_key", &text)).transpose()?,
         contact: contact_from_proto(host.contact)?,
         capacity: resources_from_proto("capacity", host.capacity)?,
         capacity_revision: Revision(host.capacity_revision),

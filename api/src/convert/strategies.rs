@@ -139,7 +139,8 @@ fn contact() -> impl Strategy<Value = Contact> {
 fn host() -> impl Strategy<Value = Host> {
     let states = vec![HostState::Registered, HostState::Onboarded, HostState::Untrusted];
     let places = (option::of(name()), option::of(name()), select(states));
-    (meta(name()), places, any::<[bool; 3]>(), contact(), profile(), revision(), status()).prop_map(
+    let contact = (contact(), option::of(digest()));
+    (meta(name()), places, any::<[bool; 3]>(), contact, profile(), revision(), status()).prop_map(
         |(meta, (site, zone, state), flags, contact, profile, capacity_revision, status)| Host {
             meta,
             site,
@@ -148,7 +149,8 @@ fn host() -> impl Strategy<Value = Host> {
             cordoned: flags[0],
             declared_lost: flags[1],
             replaceable: flags[2],
-            contact,
+            agent_key: contact.1,
+            contact: contact.0,
             capacity: profile.capacity,
             capacity_revision,
             drivers: profile.drivers,

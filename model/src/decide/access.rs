@@ -2,7 +2,7 @@
 
 use super::{Decided, Decision, check, done};
 use crate::{
-    Caller, Event, HostState, Name, Rejection, Role, RoleBinding, Scope, Timestamp, TokenKind,
+    Caller, Digest, Event, Name, Rejection, Role, RoleBinding, Scope, Timestamp, TokenKind,
     event::Written,
     limits::{TOKEN_LIFE_MAX_MS, TOKEN_USES_MAX, TOKENS_MAX},
     rejection::Code,
@@ -107,6 +107,7 @@ impl Decision<'_> {
         id: &Name,
         secret_hash: &str,
         host: Option<&Name>,
+        key: Digest,
     ) -> Decided {
         let refused = |code: Code, message: &str| Err(code.reject(message).at("token"));
         let token = self.state.tokens.get(id).filter(|token| token.secret_hash == secret_hash);
@@ -122,6 +123,7 @@ impl Decision<'_> {
         let resource = match (&token.kind, host) {
             (TokenKind::Agent { tenant }, Some(host)) => {
                 self.register_host(tenant, host)?;
+                self.enrol_host(tenant, host, key)?;
                 format!("tenants/{tenant}/hosts/{host}")
             }
             (TokenKind::Agent { .. }, None) => {
@@ -139,12 +141,8 @@ impl Decision<'_> {
     /// Registers a host that joins, if it is not known.
     fn register_host(&mut self, tenant: &Name, host: &Name) -> Result<(), Rejection> {
         self.need_live_tenant(tenant)?;
-        match self.state.host(tenant, host).map(|row| row.state) {
-            Some(HostState::Registered | HostState::Onboarded) => return Ok(()),
-            Some(HostState::Untrusted) => {
-                self.need_trusted_host(tenant, host)?;
-            }
-            None => {}
+        if self.state.host(tenant, host).is_some() {
+            return Ok(());
         }
         let written = Written {
             name: host.clone(),

@@ -2,7 +2,8 @@
 
 use super::{Decided, Decision, check, done};
 use crate::{
-    Contact, Draft, Event, Host, HostProfile, HostState, Key, Name, NodeId, Rejection, Reply,
+    Contact, Digest, Draft, Event, Host, HostProfile, HostState, Key, Name, NodeId, OnDisconnect,
+    Rejection, Reply,
     limits::{COMPONENTS_MAX, FACT_MAX_BYTES, TEXT_MAX_BYTES},
     rejection::Code,
 };
@@ -75,9 +76,9 @@ impl Decision<'_> {
 
     pub(super) fn connect_host(
         &mut self,
-        tenant: &Name,
-        host: &Name,
+        (tenant, host): (&Name, &Name),
         node: NodeId,
+        agent_key: Digest,
         profile: &HostProfile,
     ) -> Decided {
         if let Some(tombstone) = self.state.tombstones.get(&(tenant.clone(), host.clone())) {
@@ -87,9 +88,19 @@ impl Decision<'_> {
                 .with("assignment", tombstone.assignment));
         }
         let row = self.need_trusted_host(tenant, host)?;
+        let known = row.agent_key;
+        if known.is_some_and(|known| known != agent_key) {
+            return Err(Code::HostReplaced
+                .reject(format!("another machine has joined as host {host}"))
+                .at("host"));
+        }
         let session = row.contact.session() + 1;
         let same = is_known(row, profile);
         check_profile(profile)?;
+        if known.is_none() {
+            let (tenant, host) = (tenant.clone(), host.clone());
+            self.emit(Event::HostEnrolled { tenant, host, agent_key });
+        }
         self.emit(Event::HostConnected {
             tenant: tenant.clone(),
             host: host.clone(),
@@ -98,6 +109,44 @@ impl Decision<'_> {
             profile: (!same).then(|| Box::new(profile.clone())),
         });
         Ok(Reply::Session(session))
+    }
+
+    /// Gives a host's name to the machine with this key, unless another one may still act under it.
+    ///
+    /// A name passes on when nobody was seen under it, or when contact is lost and whatever the lost
+    /// machine ran has surely ended or may run twice: `stop` jobs died with their lease, `replace` jobs
+    /// may have several copies, but `keep_running` jobs go on until an operator says otherwise.
+    pub(super) fn enrol_host(
+        &mut self,
+        tenant: &Name,
+        host: &Name,
+        agent_key: Digest,
+    ) -> Result<(), Rejection> {
+        let row = self.need_trusted_host(tenant, host)?;
+        if row.agent_key == Some(agent_key) {
+            return Ok(());
+        }
+        let held = match row.contact {
+            Contact::Never => false,
+            Contact::Connected { .. } => true,
+            Contact::Lost { .. } => !row.declared_lost && self.keeps_running(tenant, host),
+        };
+        if held {
+            return Err(Code::HostEnrolled
+                .reject(format!("another machine is host {host} already"))
+                .at("host"));
+        }
+        let (tenant, host) = (tenant.clone(), host.clone());
+        self.emit(Event::HostEnrolled { tenant, host, agent_key });
+        Ok(())
+    }
+
+    /// Whether a host that lost contact may go on running something that must not run twice.
+    fn keeps_running(&self, tenant: &Name, host: &Name) -> bool {
+        let placements = self.state.jobs_on(tenant, host).flat_map(|(_, job)| &job.placements);
+        placements.filter(|placement| placement.host == *host).any(|placement| {
+            placement.scheduled.workload.on_disconnect == OnDisconnect::KeepRunning
+        })
     }
 
     pub(super) fn lose_host(&mut self, tenant: &Name, host: &Name, session: u64) -> Decided {

@@ -89,6 +89,7 @@ impl fmt::Display for Event {
                 let news = if profile.is_some() { ", new profile" } else { "" };
                 write!(f, "host {tenant}/{host} connected to node {node}, session {session}{news}")
             }
+            Self::HostEnrolled { tenant, host, agent_key } => write!(f, "host {tenant}/{host} is the machine with key {}", agent_key.short()),
             Self::HostLost { tenant, host } => write!(f, "host {tenant}/{host} lost"),
             Self::HostReported { tenant, host, .. } => write!(f, "host {tenant}/{host} reported a new profile"),
             Self::HostGraceEnded { tenant, host } => write!(f, "host {tenant}/{host} stayed away for the grace"),

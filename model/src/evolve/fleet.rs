@@ -2,8 +2,8 @@
 
 use super::Write;
 use crate::{
-    Assignment, Cluster, ClusterSpec, Contact, Host, HostProfile, HostState, Indicator, Meta, Name,
-    NodeId, Resources, Status, Tenant, Timestamp, Tombstone, event::Written,
+    Assignment, Cluster, ClusterSpec, Contact, Digest, Host, HostProfile, HostState, Indicator,
+    JobKey, Meta, Name, NodeId, Resources, Status, Tenant, Timestamp, Tombstone, event::Written,
 };
 
 impl Write<'_> {
@@ -129,6 +129,23 @@ impl Write<'_> {
         self.change_host_profile(tenant, host, connect, profile);
     }
 
+    /// What a machine said of its copies says nothing of another one's.
+    pub(super) fn host_enrolled(&mut self, tenant: &Name, host: &Name, agent_key: Digest) {
+        let before = self.state.host(tenant, host).and_then(|row| row.agent_key);
+        self.change_host(tenant, host, |row| row.agent_key = Some(agent_key));
+        if before.is_none_or(|before| before == agent_key) {
+            return;
+        }
+        let copies = self.state.jobs_on(tenant, host).flat_map(|(key, job)| {
+            let here = job.placements.iter().filter(|placement| placement.host == *host);
+            here.map(|placement| (key.clone(), placement.assignment))
+        });
+        let copies: Vec<(JobKey, Assignment)> = copies.collect();
+        for (key, assignment) in copies {
+            self.change_placement(&key, assignment, |placement| placement.current = None);
+        }
+    }
+
     pub(super) fn host_distrusted(&mut self, tenant: &Name, host: &Name, reason: &str) {
         self.leave_cluster(tenant, host);
         let now = self.context.time;
@@ -182,6 +199,7 @@ fn new_host(meta: Meta) -> Host {
         cordoned: false,
         declared_lost: false,
         replaceable: false,
+        agent_key: None,
         contact: Contact::Never,
         capacity: Resources::default(),
         capacity_revision: crate::Revision::default(),

@@ -80,6 +80,10 @@ codes! {
         "the agent has to stop everything; register the host again to use it";
     UntrustedHost, "UNTRUSTED_HOST", Unauthenticated,
         "delete the host and register it again to trust it";
+    HostEnrolled, "HOST_ENROLLED", AlreadyExists,
+        "choose another name, or declare the host lost once a broken machine is out of contact";
+    HostReplaced, "HOST_REPLACED", Unauthenticated,
+        "remove the agent's data and join with a new token, under another name";
     StaleSession, "STALE_SESSION", Aborted, "do nothing: a newer session is in force";
     StalePlan, "STALE_PLAN", Aborted, "plan again from the state as it is now";
     StaleReport, "STALE_REPORT", Aborted, "do nothing: the assignment is not in force any more";

@@ -7,7 +7,7 @@ use super::{Connection, Passed, authorized, caller_of};
 use crate::{Shared, refusal};
 use api::access::{RequiredScope, Requirement};
 use consensus::Ledger;
-use model::Caller;
+use model::{Caller, Digest};
 use std::{
     convert::Infallible,
     sync::{
@@ -144,7 +144,9 @@ impl<L: Ledger> Access<L> {
                 self.shared.ledger.read(|state| authorized(state, principal.as_ref(), need));
             judged.map_err(refusal::of_denied)?;
         }
-        Ok(Passed { principal, caller, requirement, granted: Arc::new(AtomicBool::new(false)) })
+        let key = peer.map(|peer| Digest(peer.key_sha256));
+        let granted = Arc::new(AtomicBool::new(false));
+        Ok(Passed { principal, key, caller, requirement, granted })
     }
 }
 

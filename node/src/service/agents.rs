@@ -22,10 +22,10 @@ impl<L: Ledger> Service for Agents<L> {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let call = self.0.shared().granted(request)?;
-        let Caller::Agent { tenant, host } = call.caller else {
+        let (Caller::Agent { tenant, host }, Some(key)) = (call.caller, call.key) else {
             return Err(Status::internal("the caller is not an agent"));
         };
-        let messages = self.0.open((tenant, host), call.request)?;
+        let messages = self.0.open((tenant, host), key, call.request)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
 }

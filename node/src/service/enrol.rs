@@ -12,7 +12,7 @@ use api::{
 };
 use consensus::Ledger;
 use identity::{Issue, JoinToken, Principal, random_serial};
-use model::{Caller, Class, Command, Name, Rejection, RequestId, Revision, TokenKind};
+use model::{Caller, Class, Command, Digest, Name, Rejection, RequestId, Revision, TokenKind};
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
@@ -46,11 +46,14 @@ impl<L: Ledger> Service for Enrol<L> {
             return Err(refused(bad_field("host", message, "set host for an agent only")));
         }
         // Signed once for nobody, to see that it can be: a token is not spent on a bad request.
-        self.sign(asked, Principal::Node { id: 0 })?;
+        let rehearsed = self.sign(asked, Principal::Node { id: 0 })?;
+        let key = identity::key_sha256(&rehearsed);
+        let key = key.map_err(|error| Status::internal(error.to_string()))?;
         let command = Command::UseToken {
             id: joiner.id,
             secret_hash: joiner.token.hash().to_string(),
             host: joiner.host.clone(),
+            key: Digest(key),
         };
         // This node acts for a caller that is nobody yet.
         let caller = Caller::Node(self.0.node_id);

@@ -14,8 +14,8 @@ use super::{
 use api::v1::{self, agent_message, control_message};
 use consensus::Ledger;
 use model::{
-    Assignment, Caller, Command, HostProfile, JobKey, Order, Rejection, Report, ReportNumber,
-    Revision,
+    Assignment, Caller, Command, Digest, HostProfile, JobKey, Order, Rejection, Report,
+    ReportNumber, Revision,
 };
 use propose::{persist, propose_reports};
 use std::{
@@ -54,6 +54,8 @@ enum Over {
 pub(super) struct Session<L: Ledger> {
     sessions: Sessions<L>,
     host: HostKey,
+    /// SHA-256 of the public key the agent proved to have.
+    agent_key: Digest,
     inbound: Streaming<v1::AgentMessage>,
     out: Out,
     renewed_at: Instant,
@@ -85,13 +87,14 @@ struct Wires {
 impl<L: Ledger> Session<L> {
     pub(super) fn new(
         sessions: Sessions<L>,
-        host: HostKey,
+        (host, agent_key): (HostKey, Digest),
         inbound: Streaming<v1::AgentMessage>,
         out: Out,
     ) -> Self {
         Self {
             sessions,
             host,
+            agent_key,
             inbound,
             out,
             renewed_at: Instant::now(),

@@ -2,7 +2,7 @@
 
 mod world;
 
-use crate::testing::{name, operator};
+use crate::testing::{digest, name, operator};
 use agent::driver::Driver;
 use api::v1::{
     self, agent_message, agents_client::AgentsClient, control_message, logs_client::LogsClient,
@@ -126,8 +126,8 @@ async fn the_leader_ends_the_contacts_of_a_lost_node_when_their_leases_are_over(
     let id = NodeId(2);
     world.as_node(Command::ApplyNode { id, peer_addr, client_addr, rules_max: 1 }).await;
     let (tenant, host) = (name("acme"), name("edge"));
-    let profile = Box::new(profile());
-    world.as_node(Command::ConnectHost { tenant, host, node: id, profile }).await;
+    let (agent_key, profile) = (digest(9), Box::new(profile()));
+    world.as_node(Command::ConnectHost { tenant, host, node: id, agent_key, profile }).await;
     world.as_node(Command::MarkNode { id, alive: true }).await;
     sleep(Duration::from_millis(2 * (TTL_MS + GRACE_MS))).await;
     assert!(world.is_connected(), "a node that lives keeps its contacts");
@@ -142,8 +142,8 @@ async fn a_contact_left_from_an_earlier_life_of_the_node_ends() {
     let world = World::start().await;
     world.acme(OnDisconnect::KeepRunning).await;
     let (tenant, host) = (name("acme"), name("edge"));
-    let profile = Box::new(profile());
-    world.as_node(Command::ConnectHost { tenant, host, node: NodeId(1), profile }).await;
+    let (node, agent_key, profile) = (NodeId(1), digest(9), Box::new(profile()));
+    world.as_node(Command::ConnectHost { tenant, host, node, agent_key, profile }).await;
     let lost_after = until("it is lost", 60_000, || !world.is_connected()).await;
     assert!(lost_after >= Duration::from_millis(TTL_MS + GRACE_MS), "{lost_after:?}");
 }

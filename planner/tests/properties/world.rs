@@ -180,6 +180,7 @@ impl World {
             tenant: tenant(),
             host: host.clone(),
             node: NodeId(1),
+            agent_key: Digest([1; 32]),
             profile: Box::new(profile),
         });
     }

@@ -81,8 +81,8 @@ impl<L: Ledger> Session<L> {
     async fn connect(&self, profile: HostProfile) -> Result<Outcome, Status> {
         let shared = self.sessions.shared();
         let (tenant, host) = self.host.clone();
-        let (node, profile) = (shared.node_id, Box::new(profile));
-        let command = Command::ConnectHost { tenant, host, node, profile };
+        let (node, agent_key, profile) = (shared.node_id, self.agent_key, Box::new(profile));
+        let command = Command::ConnectHost { tenant, host, node, agent_key, profile };
         let caller = Caller::Node(node);
         match self.refusal(&caller, &command).await? {
             Some(refused) => Ok(refused),
@@ -103,7 +103,7 @@ impl<L: Ledger> Session<L> {
         Ok(Some(rehearsed()).filter(|outcome| outcome.result.is_err()))
     }
 
-    /// A host that is deleted or not trusted any more keeps nothing of what it ran.
+    /// A host that is deleted, not trusted any more or another machine by now keeps nothing of what it ran.
     async fn refuse(&self, revision: Revision, rejection: &Rejection) {
         let (tenant, host) = &self.host;
         let code = &rejection.code;
@@ -111,9 +111,8 @@ impl<L: Ledger> Session<L> {
         let welcome = control_message::Message::Welcome(self.welcome(0));
         let (full, revision) = (true, revision.0);
         let orders = v1::Orders { full, revision, orders: Vec::new(), removed: Vec::new() };
-        if matches!(code.as_str(), "HOST_DELETED" | "UNTRUSTED_HOST" | "UNKNOWN_HOST")
-            && self.send(welcome).await.is_ok()
-        {
+        let keeps_nothing = ["HOST_DELETED", "HOST_REPLACED", "UNTRUSTED_HOST", "UNKNOWN_HOST"];
+        if keeps_nothing.contains(&code.as_str()) && self.send(welcome).await.is_ok() {
             drop(self.send(control_message::Message::Orders(orders)).await);
         }
         self.part("REFUSED", &rejection.message).await;

@@ -113,6 +113,8 @@ impl Clock for TestClock {
 pub(super) struct World {
     pub(super) shared: Shared<MemoryLedger>,
     pub(super) wires: Wires,
+    /// Who has joined, by name: an agent that starts again has the key it had.
+    bundles: Mutex<BTreeMap<String, CertificateBundle>>,
 }
 
 impl Drop for World {
@@ -155,7 +157,7 @@ impl World {
             parts: BTreeMap::new(),
         };
         let routes = client_routes(&shared, &members, inspect, &sessions);
-        let world = Self { shared, wires };
+        let world = Self { shared, wires, bundles: Mutex::default() };
         let bundle = world.bundle(Principal::Node { id: 1 });
         let port = Port {
             name: "client",
@@ -171,7 +173,9 @@ impl World {
 
     fn bundle(&self, principal: Principal) -> CertificateBundle {
         let at = (self.shared.clock.now(), &*self.shared.entropy);
-        issue(&self.shared.authority, principal, Vec::new(), at).unwrap()
+        let issued = || issue(&self.shared.authority, principal.clone(), Vec::new(), at).unwrap();
+        let mut bundles = self.bundles.lock().unwrap();
+        bundles.entry(principal.to_string()).or_insert_with(issued).clone()
     }
 
     /// The way to the node for `principal`.
