@@ -80,6 +80,7 @@ codes! {
         "the agent has to stop everything; register the host again to use it";
     UntrustedHost, "UNTRUSTED_HOST", Unauthenticated,
         "delete the host and register it again to trust it";
+    NodeAlive, "NODE_ALIVE", Aborted, "do nothing: the node that holds the session is back";
     StaleSession, "STALE_SESSION", Aborted, "do nothing: a newer session is in force";
     StalePlan, "STALE_PLAN", Aborted, "plan again from the state as it is now";
     StaleReport, "STALE_REPORT", Aborted, "do nothing: the assignment is not in force any more";
