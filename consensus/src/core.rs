@@ -4,7 +4,7 @@
 //! anything was appended is certainly not done, discarded or timed out after that is unknown.
 
 use crate::{
-    Config, Error, Lane, Leadership, Method, Peer, Target, Transport, TransportError,
+    Config, Error, Lane, Leadership, Leases, Method, Peer, Target, Transport, TransportError,
     entry::{self, Entry},
     machine::{Machine, Shared},
     queue::Log,
@@ -41,7 +41,19 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) leases: Leases,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
+}
+
+/// A majority followed the leader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Confirmed {
+    /// At this moment or later.
+    pub(crate) at: Instant,
+    /// A state with this log index applied holds all that was committed then.
+    pub(crate) index: Option<u64>,
+    /// How long leases may last from `at` on; `None` for a node that may grant none.
+    pub(crate) lease_ttl: Option<Duration>,
 }
 
 /// Why a request that was sent to the leader has no answer.
@@ -92,6 +104,7 @@ impl Core {
                 let seen = metrics.borrow_watched();
                 (self.leadership_of(&seen), seen.running_state.clone().err())
             };
+            self.leases.note_leadership(leadership.is_leader.then_some(leadership.term));
             self.leadership.send_if_modified(|current| {
                 // A follower's confirmation comes from its own probe.
                 let quorum_at = leadership.quorum_at.max(current.quorum_at);
@@ -141,6 +154,7 @@ impl Core {
             }
             first
         });
+        self.leases.note_leadership(None);
         self.leadership.send_modify(|leadership| {
             *leadership = Leadership { term: leadership.term, ..Leadership::default() };
         });
@@ -175,6 +189,48 @@ impl Core {
         }
     }
 
+    /// On the leader: the same for another node, which with it may grant leases as long as this leader
+    /// will wait for, unless it is lost.
+    ///
+    /// The order matters. What the state says is looked at before the index is taken, so that the index
+    /// holds the node's return; and the exchange is noted before there is an answer, so that whatever the
+    /// node grants with it ends within the TTL of what [`Leases::silence`] counts from.
+    pub(crate) async fn read_index_for(
+        &self,
+        (node, ttl_ms): (NodeId, Option<u64>),
+        deadline: Instant,
+    ) -> Result<(Option<u64>, Option<u64>), Error> {
+        if let Some(ttl_ms) = ttl_ms {
+            self.leases.note_ttl(node, Duration::from_millis(ttl_ms));
+        }
+        let counted_on = self.shared.published.read(|state| state.counts_on(node));
+        let lease_ttl_ms = self.leases.ttl_ms().filter(|_| counted_on);
+        if lease_ttl_ms.is_some() {
+            self.leases.note_exchange(node, Instant::now());
+        }
+        Ok((self.read_index(deadline).await?, lease_ttl_ms))
+    }
+
+    /// Waits until the local state is as new as a confirmation says; only then may leases rest on it: a
+    /// node that hears nothing of the log does not know which of its sessions are over.
+    pub(crate) async fn catch_up(
+        &self,
+        confirmed: Confirmed,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let mut applied = self.shared.applied_index.subscribe();
+        let caught_up = applied.wait_for(|now| *now >= confirmed.index);
+        match tokio::time::timeout_at(deadline, caught_up).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Error::Stopped),
+            Err(_) => return Err(Error::NotLeader { hint: None }),
+        }
+        if let Some(ttl) = confirmed.lease_ttl {
+            self.leases.note_support(confirmed.at, ttl);
+        }
+        Ok(())
+    }
+
     /// Asks another node, within the deadline and the time of one try.
     pub(crate) async fn ask(
         &self,
@@ -191,7 +247,7 @@ impl Core {
         match self.transport.call(&target, method, body, deadline).await {
             Ok(bytes) => {
                 let answer = wire::decode(&bytes).map_err(|_| ForwardError::Lost)?;
-                if matches!(answer, ForwardAnswer::Outcome(_) | ForwardAnswer::Index(_)) {
+                if matches!(answer, ForwardAnswer::Outcome(_) | ForwardAnswer::Index { .. }) {
                     self.note_quorum(started);
                 }
                 Ok(answer)

@@ -1,11 +1,14 @@
 //! What a node does for the cluster by itself, a few times a second.
 //!
 //! The leader says which nodes are in contact, raises the rules level when every node knows it, and
-//! triggers snapshots like everybody else. A follower confirms through the leader that it still
+//! triggers snapshots like everybody else. Each node confirms through the leader that it still
 //! belongs to a majority, which bounds the leases it may grant. All of it is safe to repeat.
+//!
+//! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
+//! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
 use crate::{core::Core, entry, entry::Queued, forward, queue::Queue, reads::Reads};
-use model::{Caller, Command, NodeId};
+use model::{Caller, Command, Heartbeats, NodeId};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -36,6 +39,7 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
         for command in leader_commands(&core, since) {
             propose(&core, &queue, command).await;
         }
+        confirm_quorum(&core, &reads).await;
     }
 }
 
@@ -50,26 +54,34 @@ async fn snapshot(core: &Core) {
 }
 
 async fn confirm_quorum(core: &Core, reads: &Reads) {
-    let deadline = Instant::now() + Duration::from_millis(core.config.duty_ms);
-    // What it learns is noted where the answer arrives.
-    if let Err(error) = reads.index(deadline).await {
-        tracing::debug!(%error, "no majority confirmed the leader");
+    let asked = Instant::now();
+    let deadline = asked + Duration::from_millis(core.config.duty_ms);
+    let confirmed = match reads.confirmed(deadline).await {
+        // What is committed may take longer to get here than the answer.
+        Ok(confirmed) => {
+            let until = asked + Duration::from_millis(core.config.forward_ms);
+            core.catch_up(confirmed, until).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = confirmed {
+        tracing::debug!(%error, "no majority confirmed the leader, or this node is behind");
     }
 }
 
 /// What the leader would have the log say now.
 fn leader_commands(core: &Core, since: Instant) -> Vec<Command> {
-    let contact = contact_ages(core, since);
-    let lost = Duration::from_millis(core.config.node_lost_ms);
+    let heartbeats = heartbeats(core, since);
+    let lost_after = Duration::from_millis(core.config.node_lost_ms);
     core.shared.published.read(|state| {
         let mut commands = Vec::new();
         for (id, node) in state.nodes.iter() {
-            let in_contact =
-                *id == core.node_id || contact.get(id).is_some_and(|contact| contact.age < lost);
-            let known = *id == core.node_id
-                || contact.get(id).is_some_and(|contact| contact.heard || contact.age >= lost);
-            if known && node.alive != in_contact {
-                commands.push(Command::MarkNode { id: *id, alive: in_contact });
+            let alive = match *id == core.node_id {
+                true => Some(true),
+                false => heartbeats.get(id).and_then(|it| it.alive(lost_after)),
+            };
+            if let Some(alive) = alive.filter(|alive| *alive != node.alive) {
+                commands.push(Command::MarkNode { id: *id, alive });
             }
         }
         let level = state.nodes.iter().map(|(_, node)| node.rules_max).min();
@@ -83,24 +95,19 @@ fn leader_commands(core: &Core, since: Instant) -> Vec<Command> {
     })
 }
 
-struct Contact {
-    /// Since the last answer, or since this node leads.
-    age: Duration,
-    /// Whether there was an answer at all.
-    heard: bool,
-}
-
-fn contact_ages(core: &Core, since: Instant) -> BTreeMap<NodeId, Contact> {
-    let led = since.elapsed();
+/// What the leader knows of the others since it leads.
+fn heartbeats(core: &Core, since: Instant) -> BTreeMap<NodeId, Heartbeats> {
+    let (led, now) = (since.elapsed(), Instant::now());
     let heard = core.metrics().heartbeat.unwrap_or_default();
     heard
         .into_iter()
         .map(|(id, at)| {
-            let contact = match at {
-                Some(at) => Contact { age: crate::core::age(&at).min(led), heard: true },
-                None => Contact { age: led, heard: false },
-            };
-            (NodeId(id), contact)
+            let age = at.map(|at| crate::core::age(&at));
+            if let Some(at) = age.and_then(|age| now.checked_sub(age)) {
+                core.leases.note_exchange(NodeId(id), at);
+            }
+            let silence = age.map_or(led, |age| age.min(led));
+            (NodeId(id), Heartbeats { silence, heard: age.is_some() })
         })
         .collect()
 }

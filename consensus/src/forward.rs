@@ -93,7 +93,7 @@ async fn propose_once(
         // The leader is stopping, not this node: another one will be found.
         Ok(ForwardAnswer::Failed(Error::Stopped)) => Err(Error::NotLeader { hint: None }),
         Ok(ForwardAnswer::Failed(error)) => Err(error),
-        Ok(ForwardAnswer::Index(_) | ForwardAnswer::Changed) => Err(Error::Unknown),
+        Ok(ForwardAnswer::Index { .. } | ForwardAnswer::Changed) => Err(Error::Unknown),
         Err(ForwardError::NotSent) => Err(Error::NotLeader { hint }),
         Err(ForwardError::Lost) => Err(Error::Unknown),
     }

@@ -4,7 +4,7 @@
 //! state of this node, and [`Ledger::linearize`] says how new that state must be to hold every
 //! write answered before. `RaftLedger` replicates; `MemoryLedger` is one process, for tests.
 
-use crate::{Error, WatchError, WatchStream};
+use crate::{Error, Leases, WatchError, WatchStream};
 use model::{Caller, Change, Command, NodeId, Outcome, RequestId, Revision, State, Timestamp};
 use std::{future::Future, sync::Arc};
 use tokio::{sync::watch, time::Instant};
@@ -47,7 +47,7 @@ pub struct Leadership {
     /// A moment since which a majority has followed the leader that this node follows: on the leader
     /// its last quorum confirmation, on a follower the start of its last request that the leader
     /// confirmed with a majority (each follower asks a few times a second). `None` when none is
-    /// known. Host leases are granted up to this plus the TTL.
+    /// known. Leases of hosts need more than that: see [`Leases`].
     pub quorum_at: Option<Instant>,
 }
 
@@ -93,6 +93,9 @@ pub trait Ledger: Clone + Send + Sync + 'static {
 
     /// Leadership as this node knows it.
     fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// What leases of hosts rest on here, and what the leader has heard of other nodes.
+    fn leases(&self) -> &Leases;
 
     /// This node.
     fn node_id(&self) -> NodeId;

@@ -53,7 +53,7 @@ pub(crate) async fn change(
                 match core.ask(leader, Method::Propose, request, deadline).await {
                     Ok(ForwardAnswer::Changed) => return Ok(()),
                     Ok(ForwardAnswer::Failed(error)) => error,
-                    Ok(ForwardAnswer::Outcome(_) | ForwardAnswer::Index(_))
+                    Ok(ForwardAnswer::Outcome(_) | ForwardAnswer::Index { .. })
                     | Err(ForwardError::Lost) => Error::Unknown,
                     Err(ForwardError::NotSent) => Error::NotLeader { hint: None },
                 }

@@ -3,12 +3,15 @@
 //! For tests and dry runs of the rooms above. It commits at once, in the order of the calls.
 
 use crate::{
-    Error, Leadership, Ledger, Proposal, WatchError, WatchEvent, WatchStream,
+    Error, Leadership, Leases, Ledger, Proposal, WatchError, WatchEvent, WatchStream,
     entry::{self, Queued},
     publish::{Published, RingLimits},
 };
 use model::{Clock, NodeId, Outcome, Revision, State};
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 
 /// The ledger. Clones share it.
@@ -22,6 +25,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     published: Arc<Published>,
     leadership: watch::Sender<Leadership>,
+    leases: Leases,
+    leader_ttl: Mutex<Duration>,
 }
 
 impl MemoryLedger {
@@ -50,19 +55,38 @@ impl MemoryLedger {
         };
         let published = Published::new(state, limits, None);
         let leadership = watch::Sender::new(leadership);
-        Self { inner: Arc::new(Inner { node_id, clock, published, leadership }) }
+        let leases = Leases::default();
+        leases.note_leadership(Some(1));
+        let leader_ttl = Mutex::new(Duration::MAX);
+        let inner = Inner { node_id, clock, published, leadership, leases, leader_ttl };
+        let ledger = Self { inner: Arc::new(inner) };
+        ledger.confirm_quorum();
+        ledger
     }
 
     /// Says that leadership is as given, so that a test can play a lost leader. The quorum
     /// confirmation of a leader is otherwise renewed with every proposal and read.
     pub fn set_leadership(&self, leadership: Leadership) {
+        self.inner.leases.note_leadership(leadership.is_leader.then_some(leadership.term));
         self.inner.leadership.send_replace(leadership);
+    }
+
+    /// Says that the leader's leases last so long, so that a test can play a leader that differs.
+    pub fn leads_with_ttl(&self, ttl: Duration) {
+        *self.inner.leader_ttl.lock().unwrap_or_else(PoisonError::into_inner) = ttl;
+    }
+
+    /// Says that the leader exchanged messages with another node now, so that a test can play one.
+    pub fn exchange(&self, node: NodeId) {
+        self.inner.leases.note_exchange(node, Instant::now());
     }
 
     fn confirm_quorum(&self) {
         self.inner.leadership.send_if_modified(|leadership| {
             if leadership.is_leader {
                 leadership.quorum_at = Some(Instant::now());
+                let ttl = *self.inner.leader_ttl.lock().unwrap_or_else(PoisonError::into_inner);
+                self.inner.leases.note_support(Instant::now(), ttl);
             }
             leadership.is_leader
         });
@@ -111,6 +135,10 @@ impl Ledger for MemoryLedger {
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.leadership.subscribe()
+    }
+
+    fn leases(&self) -> &Leases {
+        &self.inner.leases
     }
 
     fn node_id(&self) -> NodeId {

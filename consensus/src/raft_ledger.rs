@@ -5,8 +5,8 @@
 //! ended is not mended: the node exits and starts anew.
 
 use crate::{
-    BadConfig, Config, Error, JournalRow, Leadership, Ledger, Member, Peer, PeerService, Proposal,
-    StopReason, Transport, WatchError, WatchStream,
+    BadConfig, Config, Error, JournalRow, Leadership, Leases, Ledger, Member, Peer, PeerService,
+    Proposal, StopReason, Transport, WatchError, WatchStream,
     core::{Core, RaftLog},
     duty,
     entry::{self, Queued},
@@ -170,6 +170,7 @@ impl RaftLedger {
             shared: shared.clone(),
             transport,
             leadership: watch::Sender::new(Leadership::default()),
+            leases: Leases::default(),
             stopped: watch::Sender::new(None),
         });
         let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);
@@ -343,13 +344,9 @@ impl Ledger for RaftLedger {
     }
 
     async fn linearize(&self, deadline: Instant) -> Result<Revision, Error> {
-        let index = self.inner.reads.index(deadline).await?;
-        let mut applied = self.inner.core.shared.applied_index.subscribe();
-        match tokio::time::timeout_at(deadline, applied.wait_for(|now| *now >= index)).await {
-            Ok(Ok(_)) => Ok(self.read(|state| state.globals.revision)),
-            Ok(Err(_)) => Err(Error::Stopped),
-            Err(_) => Err(Error::NotLeader { hint: None }),
-        }
+        let Inner { core, reads, .. } = &*self.inner;
+        core.catch_up(reads.confirmed(deadline).await?, deadline).await?;
+        Ok(self.read(|state| state.globals.revision))
     }
 
     async fn wait_for(&self, revision: Revision, deadline: Instant) -> Result<(), Error> {
@@ -370,6 +367,10 @@ impl Ledger for RaftLedger {
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.core.leadership.subscribe()
+    }
+
+    fn leases(&self) -> &Leases {
+        &self.inner.core.leases
     }
 
     fn node_id(&self) -> NodeId {

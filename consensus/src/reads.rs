@@ -5,11 +5,11 @@
 
 use crate::{
     Error, Method,
-    core::Core,
+    core::{Confirmed, Core},
     forward::Backoff,
     wire::{ForwardAnswer, ForwardRequest},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -17,7 +17,7 @@ use tokio::{
 
 struct Reader {
     deadline: Instant,
-    answer: oneshot::Sender<Result<Option<u64>, Error>>,
+    answer: oneshot::Sender<Result<Confirmed, Error>>,
 }
 
 /// The entrance. Clones lead to the same rounds.
@@ -33,14 +33,15 @@ impl Reads {
         (Self { readers }, rounds(core, waiting))
     }
 
-    /// The log index that a state must have applied to hold everything answered before now.
-    pub(crate) async fn index(&self, deadline: Instant) -> Result<Option<u64>, Error> {
-        let (answer, index) = oneshot::channel();
+    /// A confirmation that began after this call: a state that has applied its index holds everything
+    /// answered before now.
+    pub(crate) async fn confirmed(&self, deadline: Instant) -> Result<Confirmed, Error> {
+        let (answer, confirmed) = oneshot::channel();
         self.readers.try_send(Reader { deadline, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
-        match tokio::time::timeout_at(deadline, index).await {
+        match tokio::time::timeout_at(deadline, confirmed).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Error::Stopped),
             Err(_) => Err(Error::NotLeader { hint: None }),
@@ -65,9 +66,9 @@ async fn rounds(core: Arc<Core>, mut waiting: mpsc::Receiver<Reader>) {
         readers.retain(|reader| reader.deadline > now && !reader.answer.is_closed());
         let Some(deadline) = readers.iter().map(|reader| reader.deadline).max() else { continue };
         match round(&core, core.try_until(deadline)).await {
-            Ok(index) => {
+            Ok(confirmed) => {
                 backoff.reset();
-                readers.drain(..).for_each(|reader| drop(reader.answer.send(Ok(index))));
+                readers.drain(..).for_each(|reader| drop(reader.answer.send(Ok(confirmed))));
             }
             Err(Error::Stopped) if core.is_stopped() => {
                 for reader in readers.drain(..) {
@@ -80,13 +81,28 @@ async fn rounds(core: Arc<Core>, mut waiting: mpsc::Receiver<Reader>) {
     }
 }
 
-async fn round(core: &Core, deadline: Instant) -> Result<Option<u64>, Error> {
+async fn round(core: &Core, deadline: Instant) -> Result<Confirmed, Error> {
+    let (at, node, lease_ttl_ms) = (Instant::now(), core.node_id, core.leases.ttl_ms());
+    let confirmed = |index, lease_ttl_ms: Option<u64>| Confirmed {
+        at,
+        index,
+        lease_ttl: lease_ttl_ms.map(Duration::from_millis),
+    };
     match core.leader() {
-        Some((id, _)) if id == core.node_id => core.read_index(deadline).await,
+        Some((id, _)) if id == node => {
+            Ok(confirmed(core.read_index(deadline).await?, lease_ttl_ms))
+        }
         Some(leader) => {
-            let request = |deadline_ms| ForwardRequest::Linearize { deadline_ms };
+            let leader_id = leader.0;
+            let request =
+                |deadline_ms| ForwardRequest::Linearize { node, lease_ttl_ms, deadline_ms };
             match core.ask(leader, Method::Linearize, request, deadline).await {
-                Ok(ForwardAnswer::Index(index)) => Ok(index),
+                Ok(ForwardAnswer::Index { index, lease_ttl_ms }) => {
+                    if let Some(ttl_ms) = lease_ttl_ms {
+                        core.leases.note_ttl(leader_id, Duration::from_millis(ttl_ms));
+                    }
+                    Ok(confirmed(index, lease_ttl_ms))
+                }
                 Ok(ForwardAnswer::Failed(error)) => Err(error),
                 Ok(ForwardAnswer::Outcome(_) | ForwardAnswer::Changed) | Err(_) => {
                     Err(Error::Unknown)

@@ -101,9 +101,10 @@ impl PeerService {
                     }
                 }
             }
-            ForwardRequest::Linearize { deadline_ms } => {
-                let index = self.inner.core.read_index(until(deadline_ms)).await;
-                index.map(ForwardAnswer::Index)
+            ForwardRequest::Linearize { node, lease_ttl_ms, deadline_ms } => {
+                let asker = (node, lease_ttl_ms);
+                let read = self.inner.core.read_index_for(asker, until(deadline_ms)).await;
+                read.map(|(index, lease_ttl_ms)| ForwardAnswer::Index { index, lease_ttl_ms })
             }
             ForwardRequest::ChangeMembers { change, deadline_ms } => {
                 let changed = self.inner.core.change_members(change, until(deadline_ms)).await;

@@ -21,8 +21,9 @@ use storage::{Fault, codec};
 pub(crate) enum ForwardRequest {
     /// Put a command into the log, and answer within so many milliseconds.
     Propose { queued: Blob, deadline_ms: u64 },
-    /// Confirm leadership, and say which log index a state must have reached.
-    Linearize { deadline_ms: u64 },
+    /// Confirm leadership to a node whose leases last so long, and say which log index a state must have
+    /// reached.
+    Linearize { node: NodeId, lease_ttl_ms: Option<u64>, deadline_ms: u64 },
     /// Change the members.
     ChangeMembers { change: MemberChange, deadline_ms: u64 },
 }
@@ -41,8 +42,9 @@ pub(crate) enum MemberChange {
 pub(crate) enum ForwardAnswer {
     /// The command has an outcome.
     Outcome(Outcome),
-    /// A state with this log index applied is up to date.
-    Index(Option<u64>),
+    /// A state with this log index applied is up to date. Leases may rest on it for as long as is said;
+    /// the leader supports none of a node that is lost.
+    Index { index: Option<u64>, lease_ttl_ms: Option<u64> },
     /// The members are as asked.
     Changed,
     /// It failed.

@@ -122,7 +122,7 @@ impl<'a> Decision<'a> {
             Command::DeclareHostLost { tenant, host, lost } => self.declare_host_lost(tenant, host, *lost),
             Command::DeleteHost { tenant, host, force } => self.delete_host(tenant, host, *force),
             Command::ConnectHost { tenant, host, node, agent_key, profile } => self.connect_host((tenant, host), *node, *agent_key, profile),
-            Command::LoseHost { tenant, host, session } => self.lose_host(tenant, host, *session),
+            Command::LoseHost { tenant, host, session } => self.need_word_of_holder((tenant, host), *session).and_then(|()| self.lose_host(tenant, host, *session)),
             Command::ReportHost { tenant, host, profile } => self.report_host(tenant, host, profile),
             Command::ApplyCluster { tenant, draft, spec } => self.apply_cluster(tenant, draft, spec),
             Command::DeleteCluster { tenant, cluster, force } => self.delete_cluster(tenant, cluster, *force),

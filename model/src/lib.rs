@@ -24,6 +24,7 @@ mod id;
 mod index;
 pub mod invariants;
 mod job;
+mod lease;
 pub mod limits;
 mod meta;
 mod name;
@@ -57,6 +58,7 @@ pub use job::{
     Current, Job, JobError, JobKey, Phase, Placement, ReportNumber, Scheduled, Slot, Trouble,
     Workload,
 };
+pub use lease::{Heartbeats, LeaseTimes, Standing, standing};
 pub use limits::RULES_MAX;
 pub use meta::{Condition, Deletion, Indicator, Labels, Meta, OwnerRef, Status};
 pub use name::{BadName, Name};

@@ -1,11 +1,10 @@
 //! The sessions of agents that this node holds.
 //!
 //! [`Sessions`] knows them by host; each runs as a task of its own (`session`). `watchman` tells sessions
-//! what in the state concerns them, and ends contacts that nobody holds any more. Leases (`lease`) live in
-//! memory only: the log hears of a host when it connects and when it is lost. `logs` carries job output
-//! from a session to whoever asked.
+//! what in the state concerns them, and ends contacts that nobody holds any more. Leases live in memory
+//! only, by the rules of `model::LeaseTimes`: the log hears of a host when it connects and when it is lost.
+//! `logs` carries job output from a session to whoever asked.
 
-mod lease;
 mod logs;
 mod session;
 #[cfg(test)]
@@ -20,7 +19,7 @@ use crate::{
 };
 use api::v1;
 use consensus::Ledger;
-use model::{Digest, Name};
+use model::{Digest, LeaseTimes, Name, Standing};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -48,6 +47,20 @@ enum End {
     Superseded,
     /// The state holds the host for lost: its agent has to connect again.
     Lost,
+    /// The host is not trusted any more: it is told to stop everything, and lost when its lease is over.
+    Distrusted,
+}
+
+impl End {
+    /// What the state says of a session, if that ends it.
+    fn of(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Superseded => Some(Self::Superseded),
+            Standing::Lost => Some(Self::Lost),
+            Standing::Distrusted => Some(Self::Distrusted),
+            Standing::InForce | Standing::Unknown => None,
+        }
+    }
 }
 
 /// A session, or the contact that is left of it until its lease is over.
@@ -78,6 +91,7 @@ pub(crate) struct Sessions<L: Ledger> {
 impl<L: Ledger> Sessions<L> {
     /// No session yet; starts the tasks that serve them all, which end with the node.
     pub(crate) fn start(shared: Shared<L>) -> Self {
+        shared.ledger.leases().set_ttl(Duration::from_millis(shared.config.lease.ttl_ms));
         let config = &shared.config.sessions;
         let permits = |max: usize| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
@@ -126,14 +140,16 @@ impl<L: Ledger> Sessions<L> {
         &self.inner.shared.config.sessions
     }
 
-    /// How long a lease lasts.
-    fn ttl(&self) -> Duration {
-        Duration::from_millis(self.inner.shared.config.lease.ttl_ms)
+    /// How long leases of this node hold.
+    fn times(&self) -> LeaseTimes {
+        let config = &self.inner.shared.config.lease;
+        let (ttl, grace) = (config.ttl_ms, config.grace_ms());
+        LeaseTimes { ttl: Duration::from_millis(ttl), grace: Duration::from_millis(grace) }
     }
 
     /// How long after its last renewal a host is held for lost.
     fn lost_after(&self) -> Duration {
-        self.ttl() + Duration::from_millis(self.inner.shared.config.lease.grace_ms())
+        self.times().ttl + self.times().grace
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<HostKey, Entry>> {

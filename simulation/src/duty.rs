@@ -7,14 +7,15 @@ use crate::{
     settings::{Plant, Settings},
     world::World,
 };
-use model::{Caller, Command, Contact};
+use model::{Caller, Command, Contact, Heartbeats, LeaseTimes};
+use std::time::Duration;
 
 /// Time between two beats, in ms.
 const BEAT_MS: u64 = 250;
 /// How long a leader may be without a majority before another is elected, in ms.
 const ELECTION_MS: u64 = 1_500;
-/// How long a node may be silent before the leader marks it, in ms.
-const NODE_LOST_MS: u64 = 3_000;
+/// How long a node may be silent before the leader marks it.
+const NODE_LOST: Duration = Duration::from_secs(3);
 
 impl World {
     /// One beat of the control cluster.
@@ -52,34 +53,67 @@ impl World {
         }
     }
 
-    /// Each node that can talk to a leader with a majority confirms its quorum.
+    /// The leader's heartbeats, and the questions of each node whether a majority follows the leader.
     fn confirm(&mut self, leader: usize) {
         let led = self.nodes[leader].up && self.has_majority(leader);
-        let unsound = self.settings.plant == Some(Plant::LeaseWithoutQuorum);
+        // The question was asked a moment ago.
+        let asked_at = self.now.saturating_sub(40);
         for node in 0..self.nodes.len() {
-            let talks =
-                self.nodes[node].up && self.nodes[leader].up && self.network.talk(leader, node);
-            if talks {
+            let both = self.nodes[node].up && self.nodes[leader].up;
+            if both && self.network.calls(leader, node) {
+                self.nodes[node].heard_at = self.now;
                 self.nodes[node].exchange_at = self.now;
             }
-            if (talks && led) || (unsound && self.nodes[node].up) {
-                // The question was asked a moment ago.
-                self.nodes[node].quorum_at = Some(self.now.saturating_sub(40));
+            let asks = both && self.network.calls(node, leader);
+            match self.settings.plant {
+                Some(Plant::LeaseWithoutQuorum) if self.nodes[node].up => {
+                    self.nodes[node].quorum_at = Some(asked_at);
+                }
+                Some(Plant::ConfirmLostNode) if asks && led => {
+                    self.nodes[node].quorum_at = Some(asked_at);
+                }
+                Some(Plant::ConfirmLostNode) => {}
+                _ if asks && led => self.confirm_to(leader, node, asked_at),
+                _ => {}
+            }
+            let it = &mut self.nodes[node];
+            if let Some((at, _)) = it.confirming.filter(|(_, index)| *index <= it.applied) {
+                it.quorum_at = it.quorum_at.max(Some(at));
+                it.confirming = None;
             }
         }
     }
 
+    /// The leader counts on a node, and so lets it grant leases once it has what is committed.
+    fn confirm_to(&mut self, leader: usize, node: usize, asked_at: u64) {
+        let id = self.nodes[node].id;
+        if self.nodes[leader].state.counts_on(id) {
+            self.nodes[node].exchange_at = self.now;
+            let index = self.log.committed.len();
+            self.nodes[node].confirming.get_or_insert((asked_at, index));
+        }
+    }
+
     /// How long the leader has not heard of a node: never longer than it leads.
-    fn silence(&self, node: usize) -> u64 {
-        self.now - self.nodes[node].exchange_at.max(self.log.elected_at)
+    fn silence(&self, node: usize) -> Duration {
+        self.since(self.nodes[node].exchange_at.max(self.log.elected_at))
+    }
+
+    fn since(&self, at: u64) -> Duration {
+        Duration::from_millis(self.now - at)
     }
 
     fn mark_nodes(&mut self, leader: usize) {
         let mut marks = Vec::new();
         for (number, node) in self.nodes.iter().enumerate() {
-            let alive = number == leader || self.silence(number) < NODE_LOST_MS;
+            let heard = node.heard_at > self.log.elected_at;
+            let silence = self.since(node.heard_at.max(self.log.elected_at));
+            let alive = match number == leader {
+                true => Some(true),
+                false => Heartbeats { silence, heard }.alive(NODE_LOST),
+            };
             let Some(row) = self.nodes[leader].state.nodes.get(&node.id) else { continue };
-            if row.alive != alive {
+            if let Some(alive) = alive.filter(|alive| *alive != row.alive) {
                 marks.push(Command::MarkNode { id: node.id, alive });
             }
         }
@@ -90,10 +124,13 @@ impl World {
         }
     }
 
-    fn lost_ms(&self) -> u64 {
+    /// When hosts are held for lost.
+    fn lost(&self) -> LeaseTimes {
         match self.settings.plant {
-            Some(Plant::LostTooEarly) => Settings::TTL_MS / 2,
-            _ => Settings::LOST_MS,
+            Some(Plant::LostTooEarly) => {
+                LeaseTimes { ttl: Settings::TIMES.ttl / 2, grace: Duration::ZERO }
+            }
+            _ => Settings::TIMES,
         }
     }
 
@@ -103,9 +140,15 @@ impl World {
         let mut losses = Vec::new();
         for ((tenant, host), row) in state.hosts.iter() {
             let Contact::Connected { node, session, .. } = row.contact else { continue };
-            let known = state.nodes.get(&node).is_some_and(|row| row.alive);
             let Some(number) = self.nodes.iter().position(|it| it.id == node) else { continue };
-            if !known && self.silence(number) > self.lost_ms() {
+            // With the planted bug only heartbeats count.
+            let silence = match self.settings.plant {
+                Some(Plant::ConfirmLostNode) => {
+                    self.since(self.nodes[number].heard_at.max(self.log.elected_at))
+                }
+                _ => self.silence(number),
+            };
+            if !state.counts_on(node) && self.lost().is_over(silence) {
                 losses.push((tenant.clone(), host.clone(), session));
             }
         }
@@ -114,7 +157,7 @@ impl World {
 
     /// Hosts whose session this node holds, or should, and whose lease is over.
     fn lose_hosts(&mut self, node: usize) {
-        let lost_ms = self.lost_ms();
+        let lost = self.lost();
         let mut losses = Vec::new();
         let mut orphans = std::mem::take(&mut self.nodes[node].orphans);
         let it = &self.nodes[node];
@@ -144,7 +187,7 @@ impl World {
             if own.is_some() {
                 orphans.remove(host);
             }
-            if self.now - since > lost_ms {
+            if lost.is_over(self.since(since)) {
                 losses.push((tenant.clone(), name.clone(), session));
             }
         }

@@ -101,8 +101,13 @@ pub(crate) struct Node {
     pub(crate) applied: usize,
     pub(crate) apply_scheduled: bool,
     pub(crate) snapshot: Snapshot,
-    /// A moment since which a majority has followed the leader this node follows.
+    /// A moment since which a majority has followed the leader this node follows, and whose log this node
+    /// has applied.
     pub(crate) quorum_at: Option<u64>,
+    /// The same, with what it has to have applied first.
+    pub(crate) confirming: Option<(u64, usize)>,
+    /// When it answered a heartbeat of the leader last.
+    pub(crate) heard_at: u64,
     /// When the leader exchanged messages with it last.
     pub(crate) exchange_at: u64,
     /// Sessions it holds, by host.
@@ -129,6 +134,8 @@ impl Node {
             apply_scheduled: false,
             snapshot: Snapshot::default(),
             quorum_at: None,
+            confirming: None,
+            heard_at: 0,
             exchange_at: 0,
             sessions: BTreeMap::new(),
             orphans: BTreeMap::new(),
@@ -179,7 +186,7 @@ impl World {
     /// The leader takes a proposal, if it is there.
     pub(crate) fn take_proposal(&mut self, proposal: Proposal) {
         let Some(leader) = self.log.leader.filter(|leader| self.nodes[*leader].up) else { return };
-        if !self.network.talk(proposal.via, leader) {
+        if !self.network.calls(proposal.via, leader) {
             return;
         }
         let ticket = self.log.next_ticket;
@@ -244,7 +251,7 @@ impl World {
     pub(crate) fn schedule_applies(&mut self, leader: usize) {
         for node in 0..self.nodes.len() {
             let behind = self.nodes[node].applied < self.log.committed.len();
-            let hears = self.nodes[node].up && self.network.talk(leader, node);
+            let hears = self.nodes[node].up && self.network.calls(leader, node);
             if behind && hears && !self.nodes[node].apply_scheduled {
                 self.nodes[node].apply_scheduled = true;
                 let usual = if node == leader { 5 } else { 60 };
@@ -323,7 +330,7 @@ impl World {
         let via = &self.nodes[waiting.via];
         let there = via.up && via.incarnation == waiting.incarnation;
         let lost = self.settings.faults.messages && !self.healing && self.dice.permille(10);
-        if !there || lost || !self.network.talk(waiting.leader, waiting.via) {
+        if !there || lost || !self.network.calls(waiting.via, waiting.leader) {
             return;
         }
         match waiting.origin {

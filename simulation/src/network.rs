@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One direction of a link.
+/// One direction of a link. Between control nodes a direction is that of the calls: a node that can be
+/// called by nobody may still call others and hear their answers, as with a firewall or a hung disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Link {
-    /// From one control node to another.
+    /// Calls of one control node to another.
     Nodes(usize, usize),
     /// From a host to a node.
     Up(usize, usize),
@@ -49,9 +50,9 @@ impl Network {
         !self.blocked.contains_key(&link)
     }
 
-    /// Whether two nodes can talk.
-    pub(crate) fn talk(&self, a: usize, b: usize) -> bool {
-        a == b || (self.passes(Link::Nodes(a, b)) && self.passes(Link::Nodes(b, a)))
+    /// Whether a node can call another and hear its answer.
+    pub(crate) fn calls(&self, from: usize, to: usize) -> bool {
+        from == to || self.passes(Link::Nodes(from, to))
     }
 
     /// Whether a host and a node can talk.

@@ -8,7 +8,10 @@ impl World {
     pub(crate) fn install_snapshot(&mut self, node: usize) -> bool {
         let Some(leader) = self.log.leader.filter(|leader| *leader != node) else { return false };
         let from = &self.nodes[leader];
-        if from.applied <= self.nodes[node].applied || !self.dice.permille(700) {
+        if from.applied <= self.nodes[node].applied
+            || !self.network.calls(leader, node)
+            || !self.dice.permille(700)
+        {
             return false;
         }
         let state = State::load(from.state.globals.clone(), from.state.rows());
@@ -22,10 +25,10 @@ impl World {
         true
     }
 
-    /// Whether a node can exchange messages with a majority, itself included.
+    /// Whether a node can call a majority, itself included: heartbeats, votes, the log.
     pub(crate) fn has_majority(&self, node: usize) -> bool {
         let all = 0..self.nodes.len();
-        let others = all.filter(|it| self.nodes[*it].up && self.network.talk(node, *it));
+        let others = all.filter(|it| self.nodes[*it].up && self.network.calls(node, *it));
         others.count() * 2 > self.nodes.len()
     }
 
@@ -58,6 +61,7 @@ impl World {
         it.orphans.clear();
         it.plans.clear();
         it.quorum_at = None;
+        it.confirming = None;
         let incarnation = it.incarnation;
         let at = self.now + self.dice.range(200, 40_000);
         self.at(at, Event::NodeBack { node, incarnation });

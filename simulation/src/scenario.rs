@@ -8,5 +8,6 @@ mod stage;
 mod stories;
 
 pub use stories::{
-    a_stopped_rollout_keeps_no_host, s2_a_host_appears, s3_a_host_dies, s7_a_link_is_down,
+    a_node_nobody_can_call_grants_no_lease, a_stopped_rollout_keeps_no_host, s2_a_host_appears,
+    s3_a_host_dies, s7_a_link_is_down,
 };

@@ -12,10 +12,13 @@ use crate::{
 };
 use agent::memory::Orders;
 use model::{
-    Assignment, Caller, Command, Contact, Digest, HostState, JobKey, Outcome, Reply, Report,
-    ReportNumber, Revision,
+    Assignment, Caller, Command, Digest, JobKey, Outcome, Reply, Report, ReportNumber, Revision,
+    Standing, standing,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How often a session that may lose messages is told everything again, in ms.
 const SWEEP_MS: u64 = 4_000;
@@ -100,16 +103,18 @@ impl World {
     /// Grants at most what this node's last quorum confirmation allows.
     fn renew(&mut self, node: usize, host: usize, connection: u64, sequence: u64) {
         let now = self.now;
-        if self.session_of(node, host, connection).is_none_or(|session| session.number == 0) {
-            return;
-        }
+        let (tenant, name) = self.hosts[host].at.clone();
         let it = &mut self.nodes[node];
-        if let Some(session) = it.sessions.get_mut(&host) {
-            session.renewed_at = now;
-        }
-        let until = it.quorum_at.map_or(0, |at| at + Settings::TTL_MS).min(now + Settings::TTL_MS);
-        if until > now {
-            self.tell(connection, Down::Granted { sequence, ttl_ms: until - now });
+        let session = it.sessions.get_mut(&host).filter(|it| it.connection == connection);
+        let Some(session) = session.filter(|session| session.number != 0) else { return };
+        session.renewed_at = now;
+        let may = it.state.may_renew(it.id, (&tenant, &name), session.number);
+        let blind =
+            matches!(self.settings.plant, Some(Plant::LeaseWithoutQuorum | Plant::ConfirmLostNode));
+        let ago = it.quorum_at.map(|at| Duration::from_millis(now.saturating_sub(at)));
+        if let Some(granted) = Settings::TIMES.grant(ago).filter(|_| may || blind) {
+            let ttl_ms = granted.as_millis() as u64;
+            self.tell(connection, Down::Granted { sequence, ttl_ms });
         }
     }
 
@@ -193,12 +198,13 @@ impl World {
             return;
         }
         let row = it.state.host(&tenant, &name);
-        let trusted = row.filter(|row| row.state != HostState::Untrusted);
-        let in_force = trusted.is_some_and(|row| {
-            matches!(row.contact, Contact::Connected { session: number, node, .. }
-                if number == session.number && node == it.id)
-        });
-        let superseded = !in_force && trusted.is_some() && session.number != 0;
+        // One that was refused only gets its last orders.
+        let standing = match session.number {
+            0 => Standing::Distrusted,
+            number => standing(row, it.id, number),
+        };
+        let superseded =
+            standing == Standing::Superseded || (standing == Standing::Lost && row.is_some());
         if fresh && superseded {
             let connection = session.connection;
             self.nodes[node].sessions.remove(&host);
@@ -227,7 +233,7 @@ impl World {
             }
             _ => Some(Orders { revision, full: true, orders, gone: Vec::new() }),
         };
-        let ended = fresh && trusted.is_none();
+        let ended = fresh && (standing == Standing::Distrusted || row.is_none());
         let at = self.now;
         if let Some(session) = self.nodes[node].sessions.get_mut(&host) {
             session.told = Some(now_told);
@@ -236,8 +242,7 @@ impl World {
         if let Some(orders) = message {
             self.tell(connection, Down::Orders(orders));
         }
-        if ended || (fresh && self.nodes[node].sessions.get(&host).is_some_and(|it| it.number == 0))
-        {
+        if ended {
             self.nodes[node].sessions.remove(&host);
             self.tell(connection, Down::Goodbye);
         }

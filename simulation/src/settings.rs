@@ -1,6 +1,7 @@
 //! What a run is told: sizes, kinds of trouble, and bugs planted on purpose.
 
-use std::{fmt, str::FromStr};
+use model::LeaseTimes;
+use std::{fmt, str::FromStr, time::Duration};
 
 /// Everything a run follows from.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +29,9 @@ impl Settings {
     pub const STEP_MS: u64 = 250;
     /// How long a lease holds, in ms.
     pub(crate) const TTL_MS: u64 = 20_000;
-    /// How long after its last renewal a host is held for lost, in ms.
-    pub(crate) const LOST_MS: u64 = 25_000;
+    /// The same, and when a host is held for lost.
+    pub(crate) const TIMES: LeaseTimes =
+        LeaseTimes { ttl: Duration::from_millis(Self::TTL_MS), grace: Duration::from_secs(5) };
     /// How often an agent renews, in ms.
     pub(crate) const RENEW_MS: u64 = 5_000;
 
@@ -124,6 +126,9 @@ pub enum Plant {
     GuardIgnoresDeadline,
     /// Control nodes grant leases without a quorum behind them.
     LeaseWithoutQuorum,
+    /// A node goes on granting leases by the leader's word although the leader holds it for lost: only
+    /// heartbeats count as exchanges, and nobody looks at the state.
+    ConfirmLostNode,
     /// Hosts are held for lost when their lease may still run.
     LostTooEarly,
     /// Agents take any order, however old.
@@ -150,9 +155,10 @@ pub enum Plant {
 
 impl Plant {
     /// Every plant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GuardIgnoresDeadline,
         Self::LeaseWithoutQuorum,
+        Self::ConfirmLostNode,
         Self::LostTooEarly,
         Self::SkipFence,
         Self::StaleFirstOrders,
@@ -171,6 +177,7 @@ impl Plant {
         match self {
             Self::GuardIgnoresDeadline => "guard-ignores-deadline",
             Self::LeaseWithoutQuorum => "lease-without-quorum",
+            Self::ConfirmLostNode => "confirm-lost-node",
             Self::LostTooEarly => "lost-too-early",
             Self::SkipFence => "skip-fence",
             Self::StaleFirstOrders => "stale-first-orders",

@@ -63,3 +63,13 @@ fn a_rollout_that_stopped_keeps_no_host_that_is_deleted() {
     let told = scenario::a_stopped_rollout_keeps_no_host();
     assert_eq!(told.err().map(|it| it.to_string()), None);
 }
+
+#[test]
+fn a_node_nobody_can_call_grants_no_lease() {
+    let told = scenario::a_node_nobody_can_call_grants_no_lease(None);
+    assert_eq!(told.err().map(|it| it.to_string()), None);
+    let planted = Some(Plant::ConfirmLostNode);
+    let told = scenario::a_node_nobody_can_call_grants_no_lease(planted);
+    let caught = told.err().map(|it| it.to_string());
+    assert!(caught.as_ref().is_some_and(|it| it.starts_with("exclusive")), "{caught:?}");
+}

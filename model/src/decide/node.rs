@@ -1,7 +1,9 @@
 //! Control nodes and the rules level.
 
 use super::{Decided, Decision, check, done};
-use crate::{Event, NodeId, Rejection, limits::ADDRESS_MAX_BYTES, rejection::Code};
+use crate::{
+    Caller, Contact, Event, Name, NodeId, Rejection, limits::ADDRESS_MAX_BYTES, rejection::Code,
+};
 
 impl Decision<'_> {
     pub(super) fn apply_node(
@@ -48,6 +50,28 @@ impl Decision<'_> {
             self.emit(Event::NodeMarked { id, alive });
         }
         done(resource(id), changed)
+    }
+
+    /// A node says of a session that another one holds that it is over only while that one is lost: until
+    /// then its holder may grant it leases (`lease`).
+    pub(super) fn need_word_of_holder(
+        &self,
+        (tenant, host): (&Name, &Name),
+        session: u64,
+    ) -> Result<(), Rejection> {
+        let contact = self.state.host(tenant, host).map(|row| row.contact);
+        let (Some(Contact::Connected { node, session: held, .. }), Caller::Node(caller)) =
+            (contact, &self.context.caller)
+        else {
+            return Ok(());
+        };
+        if held == session && node != *caller && self.state.counts_on(node) {
+            return Err(Code::NodeAlive
+                .reject(format!("node {node} holds the session of host {host}, and is alive"))
+                .at("session")
+                .with("node", node));
+        }
+        Ok(())
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId) -> Decided {

@@ -84,6 +84,7 @@ codes! {
         "choose another name, or declare the host lost once a broken machine is out of contact";
     HostReplaced, "HOST_REPLACED", Unauthenticated,
         "remove the agent's data and join with a new token, under another name";
+    NodeAlive, "NODE_ALIVE", Aborted, "do nothing: the node that holds the session is back";
     StaleSession, "STALE_SESSION", Aborted, "do nothing: a newer session is in force";
     StalePlan, "STALE_PLAN", Aborted, "plan again from the state as it is now";
     StaleReport, "STALE_REPORT", Aborted, "do nothing: the assignment is not in force any more";

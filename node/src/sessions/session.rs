@@ -8,14 +8,14 @@ mod begin;
 mod propose;
 
 use super::{
-    End, HostKey, Out, Sessions, lease,
+    End, HostKey, Out, Sessions,
     logs::{LogAsk, Readers},
 };
 use api::v1::{self, agent_message, control_message};
 use consensus::Ledger;
 use model::{
-    Assignment, Caller, Command, Digest, HostProfile, JobKey, Order, Rejection, Report,
-    ReportNumber, Revision,
+    Assignment, Caller, Command, Digest, HostProfile, JobKey, LeaseTimes, Order, Rejection, Report,
+    ReportNumber, Revision, State,
 };
 use propose::{persist, propose_reports};
 use std::{
@@ -128,12 +128,17 @@ impl<L: Ledger> Session<L> {
             Over::Ended(End::Superseded) => {
                 self.part("SUPERSEDED", "a newer session of this host is open").await;
             }
+            Over::Ended(End::Distrusted) => {
+                // It is gone already if it does not take that.
+                drop(self.send_orders(true).await);
+                self.part("REFUSED", "this host is not trusted any more").await;
+            }
             Over::Stopped => self.part("SHUTDOWN", "this control node stops").await,
             Over::Gone | Over::Silent | Over::Ended(End::Lost) => {}
         }
         let (tenant, host) = &self.host;
         tracing::info!(%tenant, %host, session, "session over");
-        if matches!(over, Over::Gone | Over::Silent) {
+        if matches!(over, Over::Gone | Over::Silent | Over::Ended(End::Distrusted)) {
             self.outlive(&mut wires).await;
         } else {
             self.sessions.leave(&self.host, session);
@@ -143,19 +148,29 @@ impl<L: Ledger> Session<L> {
     /// Serves the agent until something ends that.
     async fn talk(&mut self, wires: &mut Wires) -> Over {
         let stop = self.sessions.shared().stop.clone();
+        // What happened since it began to connect may have been told to nobody.
+        wires.wake.notify_one();
         loop {
             let silent_at = self.renewed_at + self.sessions.lost_after();
             let going_on = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Over::Stopped,
-                end = said(&mut wires.end) => return Over::Ended(end),
+                end = said(&mut wires.end, |_| true) => return Over::Ended(end),
                 heard = self.inbound.message() => match heard {
-                    Ok(Some(v1::AgentMessage { message: Some(heard) })) => self.hear(heard).await,
+                    Ok(Some(v1::AgentMessage { message: Some(heard) })) => {
+                        self.hear(heard, wires.session).await
+                    }
                     Ok(Some(v1::AgentMessage { message: None })) => Ok(()),
                     Ok(None) | Err(_) => Err(Gone),
                 },
                 Some(Ok(taken)) = self.proposing.join_next() => self.answer(taken).await,
-                () = wires.wake.notified() => self.send_orders(false).await,
+                () = wires.wake.notified() => {
+                    self.sessions.look(&self.host);
+                    if wires.end.borrow().is_some() {
+                        continue;
+                    }
+                    self.send_orders(false).await
+                }
                 Some(ask) = wires.asks.recv() => self.ask(ask).await,
                 () = sleep_until(silent_at) => return Over::Silent,
             };
@@ -165,9 +180,9 @@ impl<L: Ledger> Session<L> {
         }
     }
 
-    async fn hear(&mut self, heard: agent_message::Message) -> Result<(), Gone> {
+    async fn hear(&mut self, heard: agent_message::Message, session: u64) -> Result<(), Gone> {
         match heard {
-            agent_message::Message::Renew(renew) => self.renew(&renew).await,
+            agent_message::Message::Renew(renew) => self.renew(&renew, session).await,
             agent_message::Message::Reports(reports) => self.take(reports),
             agent_message::Message::Profile(profile) => {
                 let profile = api::convert::host::profile_from_proto(profile).map_err(|_| Gone)?;
@@ -189,17 +204,26 @@ impl<L: Ledger> Session<L> {
         }
     }
 
-    async fn renew(&mut self, renew: &v1::Renew) -> Result<(), Gone> {
-        let now = Instant::now();
-        self.renewed_at = now;
-        let quorum_at = self.sessions.shared().ledger.leadership().borrow().quorum_at;
-        let Some(granted) = lease::grant(quorum_at, now, self.sessions.ttl()) else {
-            tracing::debug!(host = %self.host.1, "no lease without a quorum");
+    async fn renew(&mut self, renew: &v1::Renew, session: u64) -> Result<(), Gone> {
+        self.renewed_at = Instant::now();
+        let Some(granted) = self.may_grant(session) else {
+            tracing::debug!(host = %self.host.1, "no lease without a quorum, or for this host");
             return Ok(());
         };
         let ttl_ms = u64::try_from(granted.as_millis()).unwrap_or(u64::MAX);
         let grant = v1::LeaseGranted { sequence: renew.sequence, ttl_ms };
         self.send(control_message::Message::LeaseGranted(grant)).await
+    }
+
+    /// How much lease this node may grant now.
+    fn may_grant(&self, session: u64) -> Option<Duration> {
+        let shared = self.sessions.shared();
+        let (tenant, host) = &self.host;
+        // First what it rests on, then the state: that may only be newer.
+        let support = shared.ledger.leases().support()?;
+        let may = |state: &State| state.may_renew(shared.node_id, (tenant, host), session);
+        let times = LeaseTimes { ttl: support.ttl, ..self.sessions.times() };
+        times.grant(Some(support.at.elapsed())).filter(|_| shared.ledger.read(may))
     }
 
     fn take(&mut self, reports: v1::Reports) -> Result<(), Gone> {
@@ -323,7 +347,7 @@ impl<L: Ledger> Session<L> {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            _ = said(&mut wires.end) => {}
+            _ = said(&mut wires.end, |end| end != End::Distrusted) => {}
             () = lost => {}
         }
         sessions.leave(&host, wires.session);
@@ -337,9 +361,9 @@ fn cancel(id: u64) -> control_message::Message {
     control_message::Message::LogCancel(v1::LogCancel { id })
 }
 
-/// Why the session is to end, once somebody says so.
-async fn said(end: &mut watch::Receiver<Option<End>>) -> End {
-    let said = end.wait_for(Option::is_some).await.ok().and_then(|said| *said);
+/// Why the session is to end, once somebody says so for one of the reasons that count.
+async fn said(end: &mut watch::Receiver<Option<End>>, counts: impl Fn(End) -> bool) -> End {
+    let said = end.wait_for(|said| said.is_some_and(&counts)).await.ok().and_then(|said| *said);
     match said {
         Some(end) => end,
         None => std::future::pending().await,

@@ -118,23 +118,106 @@ async fn a_node_without_a_quorum_grants_no_lease() {
     until("it runs again", 30_000, || machine.runs()).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_leader_ends_the_contacts_of_a_lost_node_when_their_leases_are_over() {
-    let world = World::start().await;
-    world.acme(OnDisconnect::KeepRunning).await;
+/// A second node, alive, that holds the session of `edge`.
+async fn node_two_holds_the_session(world: &World) -> NodeId {
     let (peer_addr, client_addr) = ("node-2:1".to_owned(), "node-2:2".to_owned());
     let id = NodeId(2);
     world.as_node(Command::ApplyNode { id, peer_addr, client_addr, rules_max: 1 }).await;
     let (tenant, host) = (name("acme"), name("edge"));
     let (agent_key, profile) = (digest(9), Box::new(profile()));
     world.as_node(Command::ConnectHost { tenant, host, node: id, agent_key, profile }).await;
-    world.as_node(Command::MarkNode { id, alive: true }).await;
+    id
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_counts_the_leases_of_a_lost_node_from_its_last_exchange_with_it() {
+    let world = World::start().await;
+    world.acme(OnDisconnect::KeepRunning).await;
+    let id = node_two_holds_the_session(&world).await;
     sleep(Duration::from_millis(2 * (TTL_MS + GRACE_MS))).await;
     assert!(world.is_connected(), "a node that lives keeps its contacts");
+    world.shared.ledger.exchange(id);
+    let exchanged_at = Instant::now();
+    // The mark comes later than the silence begins.
+    sleep(Duration::from_millis(TTL_MS / 2)).await;
     world.as_node(Command::MarkNode { id, alive: false }).await;
-    let lost_after = until("it is lost", 60_000, || !world.is_connected()).await;
+    until("it is lost", 60_000, || !world.is_connected()).await;
+    let lost_after = exchanged_at.elapsed();
     assert!(lost_after >= Duration::from_millis(TTL_MS + GRACE_MS), "{lost_after:?}");
-    assert!(lost_after <= Duration::from_millis(TTL_MS + GRACE_MS + 2_000), "{lost_after:?}");
+    assert!(lost_after <= Duration::from_millis(TTL_MS + GRACE_MS + 1_000), "{lost_after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_node_that_still_exchanges_messages_with_the_leader_keeps_its_contacts() {
+    let world = World::start().await;
+    world.acme(OnDisconnect::KeepRunning).await;
+    let id = node_two_holds_the_session(&world).await;
+    world.as_node(Command::MarkNode { id, alive: false }).await;
+    for _ in 0..2 * (TTL_MS + GRACE_MS) / 500 {
+        world.shared.ledger.exchange(id);
+        sleep(Duration::from_millis(500)).await;
+    }
+    assert!(world.is_connected(), "its leases may run");
+    until("it is lost", TTL_MS + GRACE_MS + 1_000, || !world.is_connected()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_lost_grants_no_lease() {
+    let (world, machine) = (World::start().await, Machine::new());
+    world.acme(OnDisconnect::Stop).await;
+    let _agent = world.agent(&machine).await;
+    until("the host connects", 5_000, || world.is_connected()).await;
+    let key = world.deploy().await;
+    until("the job runs", 10_000, || world.phase(&key) == Some(Phase::Running)).await;
+    let id = NodeId(1);
+    world.as_node(Command::MarkNode { id, alive: false }).await;
+    until("it dies", TTL_MS, || !machine.runs()).await;
+    world.as_node(Command::MarkNode { id, alive: true }).await;
+    until("it runs again", 30_000, || machine.runs()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_lost_its_trust_gets_no_lease_and_is_lost() {
+    let world = World::start().await;
+    world.acme(OnDisconnect::KeepRunning).await;
+    let mut session = Session::open(&world).await;
+    assert!(session.orders().await.full);
+    let key = world.deploy().await;
+    assert_eq!(session.orders().await.orders.len(), 1);
+    let (tenant, host, reason) = (name("acme"), name("edge"), "stolen".to_owned());
+    world.as_node(Command::DistrustHost { tenant, host, reason }).await;
+    let distrusted_at = Instant::now();
+    let last = session.orders().await;
+    assert!(last.full && last.orders.is_empty(), "{last:?}");
+    let Some(control_message::Message::Goodbye(goodbye)) = session.hear().await else {
+        panic!("no goodbye")
+    };
+    assert_eq!(goodbye.reason, "REFUSED");
+    assert_eq!(session.hear().await, None, "nothing is renewed any more");
+    assert!(world.is_connected(), "its lease may run");
+    until("the host is lost", 60_000, || !world.is_connected()).await;
+    let lost_after = distrusted_at.elapsed();
+    assert!(lost_after >= Duration::from_millis(TTL_MS), "{lost_after:?}");
+    assert!(lost_after <= Duration::from_millis(TTL_MS + GRACE_MS + 1_000), "{lost_after:?}");
+    // What is left of its copies may go now, and the host itself.
+    world.as_node(Command::SyncJobs { keys: vec![key.clone()] }).await;
+    assert!(world.job(&key).is_none_or(|job| job.placements.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lease_outlasts_the_ttl_of_the_leader() {
+    let world = World::start().await;
+    world.acme(OnDisconnect::KeepRunning).await;
+    world.shared.ledger.leads_with_ttl(Duration::from_millis(TTL_MS / 2));
+    let mut session = Session::open(&world).await;
+    session.orders().await;
+    session
+        .say(agent_message::Message::Renew(v1::Renew { sequence: 1, ..v1::Renew::default() }))
+        .await;
+    let Some(control_message::Message::LeaseGranted(granted)) = session.hear().await else {
+        panic!("no lease")
+    };
+    assert!(granted.ttl_ms <= TTL_MS / 2, "{granted:?}");
 }
 
 #[tokio::test(start_paused = true)]

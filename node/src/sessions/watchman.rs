@@ -1,13 +1,14 @@
 //! Two tasks beside all sessions: one tells them what changed, one ends contacts that nobody holds.
 //!
-//! A contact that names this node without a session here is left from an earlier life of the node. One that
-//! names a node that is lost is the leader's to end. Both get as long as a lease could last, counted from
-//! when this node first saw them: by then everything that was granted is over, and an agent that found
+//! A contact that names this node without a session here is left from an earlier life of the node: it gets
+//! as long as a lease could last, counted from when it was first seen. One that names a node that is lost is
+//! the leader's to end: it gets as long, counted from the leader's last exchange with that node. By then
+//! everything that was granted is over (`model::LeaseTimes` has the reasons), and an agent that found
 //! another node has a newer session.
 
 use super::{End, HostKey, Sessions};
 use consensus::{Ledger, WatchEvent};
-use model::{Caller, Change, Command, Contact, Host, Key, Row, State};
+use model::{Caller, Command, Contact, Host, Key, LeaseTimes, Row, State, standing};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -55,11 +56,18 @@ pub(super) async fn guard<L: Ledger>(sessions: Sessions<L>) {
         }
         sessions.confirm_quorum().await;
         let stray = sessions.stray();
-        let now = Instant::now();
-        seen.retain(|contact, _| stray.contains(contact));
-        for contact in stray {
-            let since = *seen.entry(contact.clone()).or_insert(now);
-            if now.saturating_duration_since(since) >= sessions.lost_after() {
+        seen.retain(|contact, _| stray.contains_key(contact));
+        let ttl = sessions.shared().ledger.leases().longest_ttl();
+        let others = LeaseTimes { ttl, ..sessions.times() };
+        for (contact, silence) in stray {
+            let over = match silence {
+                Some(silence) => others.is_over(silence),
+                None => {
+                    let since = seen.entry(contact.clone()).or_insert_with(Instant::now);
+                    sessions.times().is_over(since.elapsed())
+                }
+            };
+            if over {
                 let ((tenant, host), session) = contact;
                 tracing::info!(%tenant, %host, session, "nobody holds the session of a host");
                 // What fails is tried again by the next look.
@@ -88,7 +96,9 @@ impl<L: Ledger> Sessions<L> {
                     }
                 }
                 Key::Host(tenant, host) => {
-                    self.host_changed(&(tenant.clone(), host.clone()), change);
+                    let host = (tenant.clone(), host.clone());
+                    self.look(&host);
+                    self.wake(&host);
                 }
                 _ => {}
             }
@@ -101,25 +111,21 @@ impl<L: Ledger> Sessions<L> {
         }
     }
 
-    fn host_changed(&self, host: &HostKey, change: &Change) {
+    /// Ends the session of a host if the state says so; its agent hears why.
+    pub(super) fn look(&self, host: &HostKey) {
+        let (tenant, name) = host;
+        let shared = self.shared();
         let entries = self.entries();
         let Some(entry) = entries.get(host) else { return };
-        entry.wake.notify_one();
-        let end = match &change.after {
-            Some(Row::Host(row)) => match row.contact {
-                Contact::Connected { session, .. } if session > entry.session => End::Superseded,
-                Contact::Lost { session, .. } if session >= entry.session => End::Lost,
-                Contact::Connected { .. } | Contact::Lost { .. } | Contact::Never => return,
-            },
-            // A host that is deleted: its agent hears so when it connects again.
-            Some(_) | None => End::Lost,
-        };
+        let standing = shared
+            .ledger
+            .read(|state| standing(state.host(tenant, name), shared.node_id, entry.session));
         entry.end.send_if_modified(|said| {
-            let first = said.is_none();
-            if first {
-                *said = Some(end);
-            }
-            first
+            // A host that was distrusted is lost some time later.
+            let said_last = said.is_some_and(|end| end != End::Distrusted);
+            let end = End::of(standing).filter(|end| !said_last && *said != Some(*end));
+            *said = end.or(*said);
+            end.is_some()
         });
     }
 
@@ -127,8 +133,8 @@ impl<L: Ledger> Sessions<L> {
     async fn confirm_quorum(&self) {
         let shared = self.shared();
         let old = Duration::from_millis(shared.config.lease.renew_every_ms() / 2);
-        let quorum_at = shared.ledger.leadership().borrow().quorum_at;
-        if self.count() > 0 && quorum_at.is_none_or(|at| at.elapsed() > old) {
+        let support = shared.ledger.leases().support();
+        if self.count() > 0 && support.is_none_or(|support| support.at.elapsed() > old) {
             let deadline = Instant::now() + Duration::from_millis(self.config().sweep_ms.max(1));
             let read = shared.ledger.linearize(deadline);
             // Without a majority no lease is granted; agents look for another node.
@@ -136,27 +142,29 @@ impl<L: Ledger> Sessions<L> {
         }
     }
 
-    /// Contacts that no living node holds, as far as this node is to end them.
-    fn stray(&self) -> Vec<(HostKey, u64)> {
+    /// Contacts that no living node holds, as far as this node is to end them; those of a lost node each
+    /// with how long the leader has not heard of it.
+    fn stray(&self) -> BTreeMap<(HostKey, u64), Option<Duration>> {
         let shared = self.shared();
         let held: BTreeMap<HostKey, u64> =
             self.entries().iter().map(|(host, entry)| (host.clone(), entry.session)).collect();
-        let leads = shared.ledger.leadership().borrow().is_leader;
         let is_stray = |state: &State, key: &HostKey, host: &Host| {
             let Contact::Connected { node, session, .. } = host.contact else { return None };
-            let stray = if node == shared.node_id {
-                held.get(key).is_none_or(|held| *held < session)
-            } else {
-                leads && state.nodes.get(&node).is_none_or(|node| !node.alive)
-            };
-            stray.then(|| (key.clone(), session))
+            let stray = || (key.clone(), session);
+            if node == shared.node_id {
+                let left = held.get(key).is_none_or(|held| *held < session);
+                return left.then(|| (stray(), None));
+            }
+            // Only the leader can say how long a node is silent.
+            let silence = shared.ledger.leases().silence(node)?;
+            (!state.counts_on(node)).then(|| (stray(), Some(silence)))
         };
         shared.ledger.read(|state| {
             state.hosts.iter().filter_map(|(key, host)| is_stray(state, key, host)).collect()
         })
     }
 
-    /// Says that a session is over.
+    /// Says that a session is over, and gives up before a node could come back and be lost again.
     pub(super) async fn lose(
         &self,
         (tenant, host): &HostKey,
@@ -164,7 +172,8 @@ impl<L: Ledger> Sessions<L> {
     ) -> Result<(), tonic::Status> {
         let shared = self.shared();
         let command = Command::LoseHost { tenant: tenant.clone(), host: host.clone(), session };
-        let deadline = Instant::now() + Duration::from_millis(self.config().propose_ms);
+        let time = self.config().propose_ms.min(shared.config.raft.node_lost_ms);
+        let deadline = Instant::now() + Duration::from_millis(time);
         let caller = Caller::Node(shared.node_id);
         let outcome = shared.propose(caller, None, command, deadline).await?;
         if let Err(rejection) = outcome.result {

@@ -1,7 +1,7 @@
 //! What a story needs: a quiet world, people who ask and are answered, and looks at what is so.
 
 use crate::{
-    Faults, Settings,
+    Faults, Plant, Settings,
     names::{draft, name},
     network::Link,
     world::World,
@@ -21,7 +21,12 @@ pub(super) struct Stage {
 impl Stage {
     /// A founded fleet; everything is in contact.
     pub(super) fn new() -> Result<Self> {
-        let settings = Settings { faults: Faults::NONE, ..Settings::of_seed(7) };
+        Self::with(None)
+    }
+
+    /// The same, with a bug planted.
+    pub(super) fn with(plant: Option<Plant>) -> Result<Self> {
+        let settings = Settings { faults: Faults::NONE, plant, ..Settings::of_seed(7) };
         let mut stage = Self { world: World::new(settings) };
         stage.pass(15_000)?;
         Ok(stage)
@@ -108,6 +113,13 @@ impl Stage {
         for node in 0..self.world.nodes.len() {
             self.world.network.block(Link::Up(host, node));
             self.world.network.block(Link::Down(node, host));
+        }
+    }
+
+    /// No other node can call this one; it calls them as before.
+    pub(super) fn cut_calls_to(&mut self, node: usize) {
+        for other in (0..self.world.nodes.len()).filter(|other| *other != node) {
+            self.world.network.block(Link::Nodes(other, node));
         }
     }
 

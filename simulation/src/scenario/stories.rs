@@ -1,9 +1,13 @@
 //! The stories.
 
 use super::stage::{Stage, deployment, is, on, running, state};
-use crate::{names::name, settings::Settings};
+use crate::world::World;
+use crate::{
+    names::name,
+    settings::{Plant, Settings},
+};
 use anyhow::{Context, Result, ensure};
-use model::{Command, DeploymentState, Targets};
+use model::{Command, Contact, DeploymentState, Name, Targets};
 
 /// S2: a deployment waits for its selector; a host joins a cluster that matches, and it appears there
 /// without anybody asking. The host is distrusted: its jobs go, the deployment has no target, nothing
@@ -135,4 +139,34 @@ pub fn a_stopped_rollout_keeps_no_host() -> Result<()> {
     stage.ask(Command::DeleteHost { tenant: tenant.clone(), host: host.clone(), force: true })?;
     stage.until("the host is gone", 60_000, |world| state(world).host(&tenant, &host).is_none())?;
     Ok(())
+}
+
+/// Calls to a node that holds sessions do not arrive; its own calls do, as with a firewall or a disk that
+/// hangs. It hears no more of the log and is lost to the leader, so it must not keep the leases of its
+/// hosts alive by asking: their jobs run elsewhere, once.
+///
+/// # Errors
+/// What went another way.
+pub fn a_node_nobody_can_call_grants_no_lease(plant: Option<Plant>) -> Result<()> {
+    let mut stage = Stage::with(plant)?;
+    stage.deploy("shop-0", "package-0", on(&["north"]))?;
+    stage.until("it runs", 60_000, |world| is(world, "shop-0", DeploymentState::Running))?;
+    let before = running(&mut stage.world, "shop-0");
+    let leader = stage.world.log.leader.context("nobody leads")?;
+    let holder = |world: &World, host: &Name| {
+        let row = world.nodes[leader].state.host(&name("acme"), host)?;
+        let Contact::Connected { node, .. } = row.contact else { return None };
+        world.nodes.iter().position(|it| it.id == node).filter(|node| *node != leader)
+    };
+    let held = before.iter().find_map(|(_, host)| holder(&stage.world, host));
+    let deaf = held.context("the leader holds all sessions")?;
+    stage.cut_calls_to(deaf);
+    stage.pass(120_000)?;
+    let now = running(&mut stage.world, "shop-0");
+    ensure!(now.len() == before.len(), "{before:?} became {now:?}");
+    for (_, host) in &now {
+        ensure!(holder(&stage.world, host) != Some(deaf), "{host} is still held by a lost node");
+    }
+    stage.mend();
+    stage.pass(60_000)
 }

@@ -158,6 +158,9 @@ impl World {
         };
         let routes = client_routes(&shared, &members, inspect, &sessions);
         let world = Self { shared, wires, bundles: Mutex::default() };
+        let (peer_addr, client_addr) = ("node-1:7401".to_owned(), ADDR.to_owned());
+        let id = NodeId(1);
+        world.as_node(Command::ApplyNode { id, peer_addr, client_addr, rules_max: 1 }).await;
         let bundle = world.bundle(Principal::Node { id: 1 });
         let port = Port {
             name: "client",
