@@ -17,6 +17,18 @@ pub(crate) enum Subject {
     Partition(JobKey),
 }
 
+impl Subject {
+    /// The actor that supervises it.
+    fn above(&self) -> Option<Self> {
+        match self {
+            Self::Root => None,
+            Self::Tenant(_) => Some(Self::Root),
+            Self::Cluster(tenant, _) => Some(Self::Tenant(tenant.clone())),
+            Self::Partition(key) => Some(Self::Cluster(key.tenant.clone(), key.cluster.clone())),
+        }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -43,6 +55,8 @@ pub struct ActorStatus {
     pub proposed: u64,
     /// Number of crashes.
     pub crashes: u64,
+    /// Number of crashes of actors right below it, of those too that are gone since.
+    pub crashes_below: u64,
     /// Revision it last looked at.
     pub revision: u64,
     /// What the last run found, one line.
@@ -68,6 +82,28 @@ impl Board {
             .entry(subject.clone())
             .or_insert_with(|| ActorStatus { path: subject.to_string(), ..ActorStatus::default() });
         change(status);
+    }
+
+    /// Notes a crash, here and with the actor above.
+    pub(crate) fn crashed(&self, subject: &Subject, error: &str) {
+        self.update(subject, |status| {
+            status.up = false;
+            status.crashes += 1;
+            status.last_error = Some(error.to_owned());
+        });
+        if let Some(above) = subject.above() {
+            self.update(&above, |status| status.crashes_below += 1);
+        }
+    }
+
+    /// No actor is up any more. Those that never crashed go off the board; the others stay on it with
+    /// their crashes.
+    pub(crate) fn all_down(&self) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.retain(|_, status| {
+            status.up = false;
+            status.crashes + status.crashes_below > 0
+        });
     }
 
     /// Takes an actor off the board: it is not needed any more.

@@ -10,7 +10,7 @@ use crate::{
 use consensus::Ledger;
 use model::{JobKey, Name, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use std::{collections::BTreeSet, marker::PhantomData};
+use std::{collections::BTreeSet, marker::PhantomData, time::Duration};
 use tokio::task::JoinHandle;
 
 pub(crate) struct Cluster<L>(pub(crate) PhantomData<L>);
@@ -21,9 +21,11 @@ pub(crate) enum ClusterMessage {
     Wake,
     /// Look now.
     Run,
-    /// Crash, to see the tree recover.
+    /// A crashed partition actor has waited long enough.
+    Restart(JobKey),
+    /// Crash, or pass it on to the actor of a job, to see the tree recover.
     #[cfg(test)]
-    Panic,
+    Panic(Option<JobKey>),
 }
 
 pub(crate) struct ClusterArguments<L> {
@@ -75,30 +77,32 @@ impl<L: Ledger> Actor for Cluster<L> {
                 state.run_after(&myself, wait);
             }
             ClusterMessage::Run => state.run(&myself).await?,
+            ClusterMessage::Restart(key) => state.restart(&myself, key).await?,
             #[cfg(test)]
-            ClusterMessage::Panic => panic!("asked to"),
+            ClusterMessage::Panic(None) => panic!("asked to"),
+            #[cfg(test)]
+            ClusterMessage::Panic(Some(key)) => {
+                if let Some(actor) = state.partitions.get(&key) {
+                    actor.cast(PartitionMessage::Panic)?;
+                }
+            }
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Self::Msg>,
+        myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                if let Some(key) = state.partitions.ended(&cell) {
-                    // Not started again here: the next run starts what is still needed.
-                    let subject = Subject::Partition(key);
-                    tracing::error!(actor = %subject, %error, "actor crashed");
-                    state.shared.board.remove(&subject);
+                if let Some((key, delay)) = state.partitions.crashed(&cell, &state.shared.config) {
+                    state.crashed(&myself, key, delay, &error.to_string());
                 }
             }
-            SupervisionEvent::ActorTerminated(cell, ..) => {
-                state.partitions.ended(&cell);
-            }
+            SupervisionEvent::ActorTerminated(cell, ..) => state.partitions.ended(&cell),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
@@ -153,23 +157,10 @@ impl<L: Ledger> ClusterState<L> {
         for key in busy {
             if let Some(actor) = self.partitions.get(&key) {
                 actor.cast(PartitionMessage::Wake)?;
-            } else if self.partitions.len() < self.shared.config.partitions_max {
-                let (mailbox, cluster) = (self.mailbox.clone(), myself.clone());
-                let arguments = PartitionArguments {
-                    shared: self.shared.clone(),
-                    key: key.clone(),
-                    wake_cluster: Box::new(move || {
-                        let own = Touched { own: true, all: false, children: BTreeSet::new() };
-                        if mailbox.add(own) {
-                            // A cluster actor that has gone needs no wake.
-                            let _ = cluster.cast(ClusterMessage::Wake);
-                        }
-                    }),
-                };
-                let (actor, _) =
-                    Actor::spawn_linked(None, Partition(PhantomData), arguments, myself.get_cell())
-                        .await?;
-                self.partitions.put(key, actor);
+            } else if !self.partitions.waits(&key)
+                && self.partitions.len() < self.shared.config.partitions_max
+            {
+                self.start(myself, key).await?;
             }
         }
         for key in self.partitions.names() {
@@ -181,7 +172,61 @@ impl<L: Ledger> ClusterState<L> {
         Ok(())
     }
 
-    fn run_after(&mut self, myself: &ActorRef<ClusterMessage>, wait: std::time::Duration) {
+    async fn start(
+        &mut self,
+        myself: &ActorRef<ClusterMessage>,
+        key: JobKey,
+    ) -> Result<(), ActorProcessingErr> {
+        let (mailbox, cluster) = (self.mailbox.clone(), myself.clone());
+        let arguments = PartitionArguments {
+            shared: self.shared.clone(),
+            key: key.clone(),
+            wake_cluster: Box::new(move || {
+                let own = Touched { own: true, all: false, children: BTreeSet::new() };
+                if mailbox.add(own) {
+                    // A cluster actor that has gone needs no wake.
+                    let _ = cluster.cast(ClusterMessage::Wake);
+                }
+            }),
+        };
+        let (actor, _) =
+            Actor::spawn_linked(None, Partition(PhantomData), arguments, myself.get_cell()).await?;
+        self.partitions.put(key, actor);
+        Ok(())
+    }
+
+    /// Starts a partition actor again, if its job still needs one.
+    async fn restart(
+        &mut self,
+        myself: &ActorRef<ClusterMessage>,
+        key: JobKey,
+    ) -> Result<(), ActorProcessingErr> {
+        if !self.partitions.waits(&key) {
+            return Ok(());
+        }
+        let busy = |state: &State| state.jobs.get(&key).is_some_and(|job| !is_quiet(job));
+        if self.shared.ledger.read(busy) {
+            return self.start(myself, key).await;
+        }
+        self.partitions.stop(&key);
+        self.shared.board.remove(&Subject::Partition(key));
+        Ok(())
+    }
+
+    fn crashed(
+        &self,
+        myself: &ActorRef<ClusterMessage>,
+        key: JobKey,
+        delay: Duration,
+        error: &str,
+    ) {
+        let subject = Subject::Partition(key.clone());
+        tracing::error!(actor = %subject, error, delay_ms = delay.as_millis(), "actor crashed, it starts again");
+        self.shared.board.crashed(&subject, error);
+        myself.send_after(delay, move || ClusterMessage::Restart(key));
+    }
+
+    fn run_after(&mut self, myself: &ActorRef<ClusterMessage>, wait: Duration) {
         if let Some(timer) = self.timer.take() {
             timer.abort();
         }

@@ -13,6 +13,8 @@ pub struct Config {
     pub restart_min_ms: u64,
     /// Longest such delay.
     pub restart_max_ms: u64,
+    /// How long an actor must have run for its earlier crashes to be forgiven.
+    pub steady_ms: u64,
     /// Most partition actors a cluster actor keeps at once; the rest wait for a place.
     pub partitions_max: usize,
     /// Most proposals one run makes before it looks at the state again.
@@ -21,7 +23,7 @@ pub struct Config {
 
 impl Config {
     /// The defaults: 5 ms debounce, a sweep every 5 minutes (specification 6.10), proposals within
-    /// 5 s, restarts after 100 ms up to 30 s, 1,024 partition actors per cluster, 64 proposals.
+    /// 5 s, restarts after 100 ms up to 30 s, crashes forgiven after a minute, 1,024 partition actors per cluster, 64 proposals.
     pub fn new() -> Self {
         Self {
             debounce_ms: 5,
@@ -29,6 +31,7 @@ impl Config {
             propose_timeout_ms: 5_000,
             restart_min_ms: 100,
             restart_max_ms: 30_000,
+            steady_ms: 60_000,
             partitions_max: 1_024,
             proposals_max: 64,
         }

@@ -26,10 +26,11 @@ mod root;
 mod route;
 mod supervise;
 mod tenant;
+mod warden;
 
 #[cfg(test)]
 mod tests;
 
 pub use board::{ActorStatus, Board};
 pub use config::Config;
-pub use root::Actors;
+pub use warden::Actors;

@@ -19,6 +19,9 @@ pub(crate) enum PartitionMessage {
     Wake,
     /// The moment the job waits for has come.
     Due,
+    /// Crash, to see the tree recover.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Called when the job is due; wakes the cluster actor.
@@ -71,6 +74,8 @@ impl<L: Ledger> Actor for Partition<L> {
                 state.timer = None;
                 (state.wake_cluster)();
             }
+            #[cfg(test)]
+            PartitionMessage::Panic => panic!("asked to"),
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The root actor: reads the watch, decides which tenants this node has business with, and keeps
-//! their actors. [`Actors`] is what the composition root holds.
+//! their actors.
 
 use crate::{
-    Board, Config,
     board::Subject,
     mailbox::{Mailbox, Touched},
     ownership::{live_nodes, tenant_owner},
@@ -12,78 +11,48 @@ use crate::{
     tenant::{Tenant, TenantArguments, TenantMessage, owned_clusters},
 };
 use consensus::{Ledger, WatchError};
-use model::{Clock, Name, State};
+use model::{Name, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{
     collections::{BTreeMap, BTreeSet},
     marker::PhantomData,
-    sync::Arc,
+    time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
-/// The running tree.
-#[derive(Debug)]
-pub struct Actors {
-    root: ActorRef<RootMessage>,
-    join: JoinHandle<()>,
-    board: Board,
-}
-
-impl Actors {
-    /// Starts the tree over `ledger`.
-    ///
-    /// # Errors
-    /// When the root actor does not start.
-    pub async fn start<L: Ledger>(
-        ledger: L,
-        clock: Arc<dyn Clock>,
-        config: Config,
-    ) -> Result<Self, ractor::SpawnErr> {
-        let board = Board::default();
-        let shared = Shared { ledger, config, board: board.clone(), clock };
-        let (root, join) = Actor::spawn(None, Root::<L>(PhantomData), shared).await?;
-        Ok(Self { root, join, board })
-    }
-
-    /// What every actor last did.
-    pub fn board(&self) -> &Board {
-        &self.board
-    }
-
-    /// Stops the tree and waits until the root is gone.
-    pub async fn stop(self) {
-        self.root.stop(None);
-        // An error here means the root crashed: it is gone all the same.
-        let _ = self.join.await;
-    }
-
-    /// Makes a cluster actor crash.
-    #[cfg(test)]
-    pub(crate) fn panic(&self, tenant: Name, cluster: Name) {
-        let _ = self.root.cast(RootMessage::Panic(tenant, cluster));
-    }
-}
-
-struct Root<L>(PhantomData<L>);
+pub(crate) struct Root<L>(pub(crate) PhantomData<L>);
 
 #[derive(Debug)]
-enum RootMessage {
+pub(crate) enum RootMessage {
     /// Something was touched.
     Wake,
     /// Look at everything.
     Sweep,
     /// A crashed tenant actor has waited long enough.
     Restart(Name),
+    /// Nobody reads the watch any more.
+    PumpFailed(String),
+    /// Crash, or make somebody below crash, to see the tree recover.
     #[cfg(test)]
-    Panic(Name, Name),
+    Panic(Victim),
 }
 
-struct RootState<L> {
+/// Who is to crash.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) enum Victim {
+    Root,
+    Pump,
+    Cluster(Name, Name),
+    Partition(model::JobKey),
+}
+
+pub(crate) struct RootState<L> {
     shared: Shared<L>,
     mailbox: Mailbox<(Name, Option<Name>)>,
     tenants: Children<Name, TenantMessage>,
     mailboxes: BTreeMap<Name, Mailbox<Name>>,
-    pump: JoinHandle<()>,
+    pump: Option<Pump>,
 }
 
 impl<L: Ledger> Actor for Root<L> {
@@ -98,10 +67,11 @@ impl<L: Ledger> Actor for Root<L> {
     ) -> Result<Self::State, ActorProcessingErr> {
         shared.board.update(&Subject::Root, |status| status.up = true);
         let mailbox = Mailbox::new();
-        let pump = tokio::spawn(pump(shared.ledger.clone(), mailbox.clone(), myself.clone()));
+        let pumping = pump(shared.ledger.clone(), mailbox.clone(), myself.clone());
+        let pump = Pump::start(pumping, myself.clone());
         myself.cast(RootMessage::Sweep)?;
         let (tenants, mailboxes) = (Children::new(), BTreeMap::new());
-        Ok(RootState { shared, mailbox, tenants, mailboxes, pump })
+        Ok(RootState { shared, mailbox, tenants, mailboxes, pump: Some(pump) })
     }
 
     async fn handle(
@@ -120,15 +90,13 @@ impl<L: Ledger> Actor for Root<L> {
                 myself.send_after(state.shared.sweep(&Subject::Root), || RootMessage::Sweep);
             }
             RootMessage::Restart(tenant) => {
-                state.tenants.forgive(&tenant);
-                state.start(&myself, tenant).await?;
-            }
-            #[cfg(test)]
-            RootMessage::Panic(tenant, cluster) => {
-                if let Some(actor) = state.tenants.get(&tenant) {
-                    actor.cast(TenantMessage::Panic(cluster))?;
+                if state.tenants.waits(&tenant) {
+                    state.start(&myself, tenant).await?;
                 }
             }
+            RootMessage::PumpFailed(error) => return Err(error.into()),
+            #[cfg(test)]
+            RootMessage::Panic(victim) => state.crash(&myself, victim)?,
         }
         Ok(())
     }
@@ -141,13 +109,11 @@ impl<L: Ledger> Actor for Root<L> {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                if let Some(tenant) = state.tenants.ended(&cell) {
-                    state.crashed(&myself, tenant, &error.to_string());
+                if let Some((tenant, delay)) = state.tenants.crashed(&cell, &state.shared.config) {
+                    state.crashed(&myself, tenant, delay, &error.to_string());
                 }
             }
-            SupervisionEvent::ActorTerminated(cell, ..) => {
-                state.tenants.ended(&cell);
-            }
+            SupervisionEvent::ActorTerminated(cell, ..) => state.tenants.ended(&cell),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
@@ -158,7 +124,7 @@ impl<L: Ledger> Actor for Root<L> {
         _: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        state.pump.abort();
+        drop(state.pump.take());
         state.tenants.stop_all();
         Ok(())
     }
@@ -245,16 +211,64 @@ impl<L: Ledger> RootState<L> {
         Ok(())
     }
 
-    fn crashed(&mut self, myself: &ActorRef<RootMessage>, tenant: Name, error: &str) {
-        let delay = self.tenants.crashed(&tenant, &self.shared.config);
+    fn crashed(&self, myself: &ActorRef<RootMessage>, tenant: Name, delay: Duration, error: &str) {
         let subject = Subject::Tenant(tenant.clone());
         tracing::error!(actor = %subject, error, delay_ms = delay.as_millis(), "actor crashed, it starts again");
-        self.shared.board.update(&subject, |status| {
-            status.up = false;
-            status.crashes += 1;
-            status.last_error = Some(error.to_owned());
-        });
+        self.shared.board.crashed(&subject, error);
         myself.send_after(delay, move || RootMessage::Restart(tenant));
+    }
+
+    #[cfg(test)]
+    fn crash(
+        &mut self,
+        myself: &ActorRef<RootMessage>,
+        victim: Victim,
+    ) -> Result<(), ActorProcessingErr> {
+        let (tenant, message) = match victim {
+            Victim::Root => panic!("asked to"),
+            Victim::Pump => {
+                let pump = Pump::start(async { panic!("asked to") }, myself.clone());
+                self.pump = Some(pump);
+                return Ok(());
+            }
+            Victim::Cluster(tenant, cluster) => (tenant, TenantMessage::Panic(cluster, None)),
+            Victim::Partition(key) => {
+                (key.tenant.clone(), TenantMessage::Panic(key.cluster.clone(), Some(key)))
+            }
+        };
+        if let Some(actor) = self.tenants.get(&tenant) {
+            actor.cast(message)?;
+        }
+        Ok(())
+    }
+}
+
+/// The task that reads the watch; it ends with the root.
+struct Pump(AbortHandle);
+
+impl Pump {
+    /// Spawns it; the root hears of a panic in it.
+    fn start(
+        pumping: impl Future<Output = ()> + Send + 'static,
+        root: ActorRef<RootMessage>,
+    ) -> Self {
+        let task = tokio::spawn(pumping);
+        let abort = task.abort_handle();
+        tokio::spawn(async move {
+            if let Err(ended) = task.await
+                && ended.is_panic()
+            {
+                // A root that has gone started another one.
+                let _ = root.cast(RootMessage::PumpFailed(format!("reading the watch: {ended}")));
+            }
+        });
+        Self(abort)
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

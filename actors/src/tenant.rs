@@ -29,9 +29,9 @@ pub(crate) enum TenantMessage {
     Run,
     /// A crashed cluster actor has waited long enough.
     Restart(Name),
-    /// Pass a crash on to a cluster actor.
+    /// Pass a crash on to a cluster actor, or to the actor of a job below it.
     #[cfg(test)]
-    Panic(Name),
+    Panic(Name, Option<JobKey>),
 }
 
 pub(crate) struct TenantArguments<L> {
@@ -83,13 +83,14 @@ impl<L: Ledger> Actor for Tenant<L> {
             }
             TenantMessage::Run => state.run(&myself).await?,
             TenantMessage::Restart(cluster) => {
-                state.clusters.forgive(&cluster);
-                state.start(&myself, cluster).await?;
+                if state.clusters.waits(&cluster) {
+                    state.start(&myself, cluster).await?;
+                }
             }
             #[cfg(test)]
-            TenantMessage::Panic(cluster) => {
+            TenantMessage::Panic(cluster, job) => {
                 if let Some(actor) = state.clusters.get(&cluster) {
-                    actor.cast(ClusterMessage::Panic)?;
+                    actor.cast(ClusterMessage::Panic(job))?;
                 }
             }
         }
@@ -104,13 +105,12 @@ impl<L: Ledger> Actor for Tenant<L> {
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorFailed(cell, error) => {
-                if let Some(cluster) = state.clusters.ended(&cell) {
-                    state.crashed(&myself, cluster, &error.to_string());
+                if let Some((cluster, delay)) = state.clusters.crashed(&cell, &state.shared.config)
+                {
+                    state.crashed(&myself, cluster, delay, &error.to_string());
                 }
             }
-            SupervisionEvent::ActorTerminated(cell, ..) => {
-                state.clusters.ended(&cell);
-            }
+            SupervisionEvent::ActorTerminated(cell, ..) => state.clusters.ended(&cell),
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
         Ok(())
@@ -217,15 +217,16 @@ impl<L: Ledger> TenantState<L> {
         Ok(())
     }
 
-    fn crashed(&mut self, myself: &ActorRef<TenantMessage>, cluster: Name, error: &str) {
-        let delay = self.clusters.crashed(&cluster, &self.shared.config);
+    fn crashed(
+        &self,
+        myself: &ActorRef<TenantMessage>,
+        cluster: Name,
+        delay: Duration,
+        error: &str,
+    ) {
         let subject = Subject::Cluster(self.tenant.clone(), cluster.clone());
         tracing::error!(actor = %subject, error, delay_ms = delay.as_millis(), "actor crashed, it starts again");
-        self.shared.board.update(&subject, |status| {
-            status.up = false;
-            status.crashes += 1;
-            status.last_error = Some(error.to_owned());
-        });
+        self.shared.board.crashed(&subject, error);
         myself.send_after(delay, move || TenantMessage::Restart(cluster));
     }
 

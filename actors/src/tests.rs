@@ -1,6 +1,9 @@
 //! The tree over a real ledger in memory: it plans, it follows ownership, it survives crashes.
 
-use crate::{ActorStatus, Actors, Config};
+use crate::{
+    ActorStatus, Actors, Config,
+    root::{RootMessage, Victim},
+};
 use consensus::{Ledger, MemoryLedger, Proposal};
 use model::{
     Application, Caller, Clock, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind,
@@ -199,7 +202,7 @@ async fn an_actor_that_crashed_starts_again_and_works() {
     world.acme().await;
     let actors = world.actors().await;
     world.until("the cluster has an actor", |_| find(&actors, NORTH).is_some()).await;
-    actors.panic(name("acme"), name("north"));
+    actors.tell(RootMessage::Panic(Victim::Cluster(name("acme"), name("north"))));
     world
         .until("the crash is on the board", |_| {
             find(&actors, NORTH).is_some_and(|status| status.crashes == 1)
@@ -247,4 +250,83 @@ async fn a_tree_that_is_stopped_proposes_nothing_more() {
     tokio::time::advance(Duration::from_secs(600)).await;
     tokio::task::yield_now().await;
     assert_eq!(world.ledger.read(|state| state.globals.revision), before);
+}
+
+/// Makes the cluster actor crash, and says after which time it was up again.
+async fn crash_and_measure(world: &World, actors: &Actors) -> Duration {
+    let crashes = || find(actors, NORTH).map_or(0, |status| status.crashes);
+    let before = crashes();
+    actors.tell(RootMessage::Panic(Victim::Cluster(name("acme"), name("north"))));
+    world.until("it has crashed", |_| crashes() > before).await;
+    let crashed = Instant::now();
+    while !find(actors, NORTH).is_some_and(|status| status.up) {
+        assert!(crashed.elapsed() < Duration::from_secs(60), "it is not started again");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    crashed.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn crashes_in_a_row_wait_longer_until_a_good_run() {
+    let world = World::new();
+    world.acme().await;
+    let actors = world.actors().await;
+    world.until("the cluster has an actor", |_| find(&actors, NORTH).is_some()).await;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        waits.push(crash_and_measure(&world, &actors).await);
+    }
+    // The crash is seen up to 100 ms after it happened.
+    let between = |wait: Duration, from, to| (from..=to).contains(&wait.as_millis());
+    assert!(between(waits[0], 0, 110), "{waits:?}");
+    assert!(between(waits[3], 700, 810), "{waits:?}");
+    assert!(between(waits[11], 29_900, 30_010), "{waits:?}");
+    tokio::time::sleep(Duration::from_millis(Config::new().steady_ms)).await;
+    let after = crash_and_measure(&world, &actors).await;
+    assert!(between(after, 0, 110), "{after:?}");
+    actors.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_actor_that_crashed_is_counted_and_starts_again() {
+    let world = World::new();
+    world.acme().await;
+    let actors = world.actors().await;
+    world.deploy().await;
+    world.until("four jobs are placed", |world| world.placed() == 4).await;
+    let key = world.ledger.read(|state| state.jobs.iter().next().unwrap().0.clone());
+    let path = format!("{NORTH}/jobs/{key}");
+    world.until("the job has an actor", |_| find(&actors, &path).is_some_and(|it| it.up)).await;
+    actors.tell(RootMessage::Panic(Victim::Partition(key)));
+    world
+        .until("the crash is on the board", |_| {
+            find(&actors, &path).is_some_and(|status| status.crashes == 1 && status.up)
+        })
+        .await;
+    let cluster = find(&actors, NORTH).unwrap();
+    assert_eq!((cluster.crashes, cluster.crashes_below), (0, 1), "{cluster:?}");
+    actors.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_or_a_pump_that_crashed_starts_again_and_works() {
+    for victim in [Victim::Root, Victim::Pump] {
+        let world = World::new();
+        world.acme().await;
+        let actors = world.actors().await;
+        world.until("the cluster has an actor", |_| find(&actors, NORTH).is_some()).await;
+        let what = format!("{victim:?}");
+        actors.tell(RootMessage::Panic(victim));
+        world
+            .until("the crash is on the board", |_| {
+                find(&actors, "root").is_some_and(|status| status.crashes == 1 && status.up)
+            })
+            .await;
+        let root = find(&actors, "root").unwrap();
+        assert!(root.last_error.as_ref().is_some_and(|it| it.contains("asked to")), "{root:?}");
+        world.until("the tree is there again", |_| find(&actors, NORTH).is_some()).await;
+        world.deploy().await;
+        world.until(&what, |world| world.placed() == 4).await;
+        actors.stop().await;
+    }
 }

@@ -56,12 +56,16 @@ struct Node {
 impl Node {
     async fn start(hosts: usize) -> Self {
         let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let disk = RealDisk::start(&RealDiskConfig::new()).unwrap();
+        let dir = place.path().join("ledger");
+        RaftLedger::make_log(&disk, &dir, &LogConfig::new()).await.unwrap();
         let foundation = Foundation {
             node_id: NodeId(1),
             config: Config::default(),
             log_config: LogConfig::new(),
-            disk: RealDisk::start(&RealDiskConfig::new()).unwrap(),
-            dir: place.path().join("ledger"),
+            disk,
+            snapshot_disk: RealDisk::start(&RealDiskConfig::new()).unwrap(),
+            dir,
             kv_home: SledHome::new(SledConfig::new(place.path().join("store"))),
             transport: Arc::new(Alone),
             clock: Arc::new(Counted(Instant::now())),

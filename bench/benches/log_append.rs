@@ -67,6 +67,7 @@ impl Pair {
         std::fs::create_dir(place).unwrap();
         let disk = RealDisk::start(&RealDiskConfig::new()).unwrap();
         let dir = place.join("log");
+        runtime.block_on(Log::make(&disk, &dir, &LogConfig::new())).unwrap();
         let log = runtime.block_on(Log::open(disk, &dir, LogConfig::new())).unwrap();
         let bare = File::create_new(place.join("bare")).unwrap();
         bare.write_all_at(&vec![0; BARE_BYTES as usize], 0).unwrap();

@@ -46,6 +46,11 @@ impl<D: Disk> LogStore<D> {
         Ok(store)
     }
 
+    /// The newest vote that is held.
+    pub(crate) fn vote(&self) -> Result<Option<Vote>, Fault> {
+        self.state(VOTE)
+    }
+
     fn state<T: serde::de::DeserializeOwned>(&self, key: u8) -> Result<Option<T>, Fault> {
         self.log.state(key).map(|bytes| codec::decode(&bytes)).transpose()
     }
@@ -95,7 +100,7 @@ impl<D: Disk> RaftLogReader<Types> for LogStore<D> {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.state(VOTE)?)
+        Ok(self.vote()?)
     }
 
     async fn limited_get_log_entries(

@@ -19,14 +19,16 @@ use crate::{
     publish::{Published, RingLimits},
     queue::Queue,
     reads::Reads,
+    snapshot::Snapshots,
     snapshot_files::SnapshotFiles,
+    types::LogId,
     wire::MemberChange,
 };
 use model::{Clock, NodeId, Outcome, Revision, State};
 use openraft::{Raft, errors::RaftError};
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,6 +39,9 @@ use storage::{
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
+/// The log's directory.
+const LOG: &str = "log";
+
 /// What a ledger stands on.
 pub struct Foundation<D: Disk, H: KvHome> {
     /// This node; never an id that was in use before, even by the same machine.
@@ -45,9 +50,11 @@ pub struct Foundation<D: Disk, H: KvHome> {
     pub config: Config,
     /// Settings of the log's files.
     pub log_config: LogConfig,
-    /// Where log and snapshots are.
+    /// Where the log is. Votes wait for its syncs: nothing else should queue for its threads.
     pub disk: D,
-    /// The directory for them.
+    /// Where snapshots are: the same file system, by threads that may be busy for long.
+    pub snapshot_disk: D,
+    /// The directory for both. [`RaftLedger::make_log`] has made the log in it.
     pub dir: PathBuf,
     /// Where the materialised state is.
     pub kv_home: H,
@@ -63,9 +70,22 @@ pub enum StartError {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] BadConfig),
-    /// Truth on disk cannot be read or written. A node whose log is damaged must not vote again.
+    /// Truth on disk cannot be read or written.
     #[error("could not open the ledger's files")]
     Storage(#[from] Fault),
+    /// The log is gone, damaged, or older than what was built from it: with it went votes that were
+    /// given and entries that were acknowledged, so that this node must not vote again.
+    #[error(
+        "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
+         remove its data folder and join it anew with a join token, or, if it was the only node, \
+         restore its whole data folder from a backup", dir.display()
+    )]
+    LogLost {
+        /// The log's directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// Raft refuses what it found.
     #[error("could not start raft: {0}")]
     Raft(String),
@@ -129,7 +149,52 @@ async fn open_state<D: Disk, H: KvHome>(
     }
 }
 
+/// The log of a node that has one; see [`StartError::LogLost`].
+async fn open_log<D: Disk>(disk: D, dir: &Path, config: LogConfig) -> Result<Log<D>, StartError> {
+    let opened = Log::open(disk, dir, config).await;
+    opened.map_err(|fault| match fault {
+        Fault::Corrupt { .. } => {
+            StartError::LogLost { dir: dir.to_owned(), detail: fault.to_string() }
+        }
+        fault => StartError::Storage(fault),
+    })
+}
+
+/// Refuses a log that is older than the state or snapshot beside it. Those may be ahead of its end:
+/// an entry is applied once a majority has it durable, which need not include this node. But the
+/// vote for the leader that sent it was durable here before the entry arrived. So a vote of a lower
+/// term than an applied entry, or none, was lost, and with it who knows which entries.
+fn check_vote<D: Disk>(
+    log: &LogStore<D>,
+    dir: &Path,
+    applied: impl IntoIterator<Item = LogId>,
+) -> Result<(), StartError> {
+    let voted = log.vote()?.map(|vote| vote.leader_id.term);
+    match applied.into_iter().map(|id| id.committed_leader_id().term).max() {
+        Some(term) if voted.is_none_or(|voted| voted < term) => {
+            let voted = voted.map_or_else(|| "none".to_owned(), |term| format!("of term {term}"));
+            let detail = format!(
+                "its newest vote is {voted}, but what was built from it holds an entry of term {term}"
+            );
+            Err(StartError::LogLost { dir: dir.to_owned(), detail })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 impl RaftLedger {
+    /// Makes the empty log that [`RaftLedger::start`] needs, durable at return; one that is there
+    /// stays as it is. Only for a node that has never been started: the caller remembers, durably
+    /// and away from `dir`, that this was done, before the first start, and does it never again. An
+    /// empty log in the place of one that is gone would let the node vote twice.
+    ///
+    /// # Errors
+    /// The disk's fault.
+    pub async fn make_log<D: Disk>(disk: &D, dir: &Path, config: &LogConfig) -> Result<(), Fault> {
+        disk.create_dir(dir).await?;
+        Log::make(disk, &dir.join(LOG), config).await
+    }
+
     /// Starts on the current runtime. Answers the ledger and the store it opened, in which other
     /// rooms have their own spaces.
     ///
@@ -138,20 +203,22 @@ impl RaftLedger {
     pub async fn start<D: Disk, H: KvHome>(
         foundation: Foundation<D, H>,
     ) -> Result<(Self, H::Kv), StartError> {
-        let Foundation { node_id, config, log_config, disk, dir, kv_home, transport, clock } =
-            foundation;
+        let Foundation { node_id, config, log_config, disk, snapshot_disk, dir, .. } = foundation;
+        let Foundation { kv_home, transport, clock, .. } = foundation;
         let raft_config = config.raft()?;
         let config = Arc::new(config);
-        disk.create_dir(&dir).await?;
-        let log = Log::open(disk.clone(), &dir.join("log"), log_config).await?;
+        let log_dir = dir.join(LOG);
+        let log = open_log(disk, &log_dir, log_config).await?;
         let flushed = log.clone();
         let flush_log: FlushLog = Box::new(move || {
             let log = flushed.clone();
             Box::pin(async move { log.flush().await })
         });
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
-        let snapshots = SnapshotFiles::open(disk, &dir.join("snapshots")).await?;
+        let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
         let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
+        let snapshot = snapshots.current().await?.and_then(|stored| stored.meta.last_log_id);
+        check_vote(&log_store, &log_dir, position.applied.into_iter().chain(snapshot))?;
         let limits = RingLimits {
             events_max: config.watch_events_max,
             changes_max: config.watch_changes_max,

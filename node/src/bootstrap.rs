@@ -5,7 +5,7 @@
 
 use crate::{
     Config, Folders,
-    passport::{NodeFile, Passport, PassportError, issue, private_folder},
+    passport::{LogLife, NodeFile, Passport, PassportError, issue, private_folder},
 };
 use identity::{Authority, CertificateBundle, Entropy, Principal};
 use model::{NodeId, Timestamp};
@@ -58,7 +58,8 @@ pub async fn bootstrap<D: Disk>(
         issue(&authority, operator, Vec::new(), (now, entropy))?.save(&folders.admin())?;
     }
     let cluster_id = authority.cluster().to_string();
-    let node = NodeFile { cluster_id, node_id: FIRST, bootstrap: true, peers: Vec::new() };
+    let (node_id, peers, log) = (FIRST, Vec::new(), LogLife::New);
+    let node = NodeFile { cluster_id, node_id, bootstrap: true, peers, log };
     node.save(disk, &folders).await?;
     tracing::info!(cluster_id = node.cluster_id, "made a new cluster");
     Ok(())

@@ -52,9 +52,12 @@ pub struct Config {
     /// The Raft log.
     #[serde(with = "foreign::Log")]
     pub log: storage::log::LogConfig,
-    /// Threads for files.
+    /// Threads for the Raft log and small files.
     #[serde(with = "foreign::Disk")]
     pub disk: storage::disk::real::RealDiskConfig,
+    /// Threads for images and snapshots: others, so that no vote waits behind an upload.
+    #[serde(with = "foreign::Disk")]
+    pub bulk_disk: storage::disk::real::RealDiskConfig,
     /// What is materialised from the log.
     pub kv: KvConfig,
     /// The reconcilers.

@@ -36,6 +36,24 @@ pub struct NodeFile {
     pub bootstrap: bool,
     /// Peer addresses of nodes known when it joined, to ask for membership.
     pub peers: Vec<String>,
+    /// Whether there must be a Raft log. A folder from before this was noted has one.
+    #[serde(default)]
+    pub log: LogLife,
+}
+
+/// What became of a node's Raft log, kept away from it: with the log go the node's votes, so one
+/// that is gone must never be taken for one that is yet to be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLife {
+    /// None was made: the node has never been started.
+    New,
+    /// An empty one was made. Nothing is known to be in it: the first node may still have to begin
+    /// its cluster.
+    Made,
+    /// It is in use.
+    #[default]
+    Used,
 }
 
 /// Why a node has no identity.
@@ -152,9 +170,15 @@ pub(crate) fn issue(
     Ok(request.complete(&certificate, &authority.certificate_pem())?)
 }
 
-/// Makes a folder that only its owner may look into.
+/// Makes a folder that only its owner may look into, or makes one that exists so.
 pub(crate) fn private_folder(path: &std::path::Path) -> Result<(), PassportError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| PassportError::Folder { path: path.to_owned(), source })
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let failed = |source| PassportError::Folder { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let found = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    if found != 0o700 {
+        tracing::warn!(path = %path.display(), found = format!("{found:o}"), "made a folder private");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
     join::{JoinError, Newcomer, Ticket, time},
     members::{Members, RaftMembers},
     membership::Membership,
-    passport::{Passport, PassportError},
+    passport::{LogLife, Passport, PassportError, private_folder},
     peers,
     ports::{
         Listener, Port, client_routes, listen, peer_routes, serve_port, with_copies, with_images,
@@ -113,7 +113,9 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let folders = Folders::new(&config.node.data);
     let disk = RealDisk::start(&config.disk)?;
+    let bulk_disk = RealDisk::start(&config.bulk_disk)?;
     disk.create_dir(folders.data()).await?;
+    private_folder(folders.data())?;
     let _lock = disk.lock(&folders.lock()).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
@@ -141,7 +143,7 @@ pub async fn serve(
         ..SledConfig::new(folders.kv())
     });
     let addresses = (client.addr.clone(), peer.addr.clone());
-    let seams = Seams { fabric: tcp, disk: disk.clone(), kv_home, clock, entropy };
+    let seams = Seams { fabric: tcp, disk: disk.clone(), bulk_disk, kv_home, clock, entropy };
     let mut node = Node::start(config, seams, client, peer).await?;
     if matches!(begin, Begin::Bootstrap) {
         node.settled().await;
@@ -174,8 +176,11 @@ async fn write_addresses(
 pub struct Seams<F: Fabric, D: Disk, H: KvHome> {
     /// The network.
     pub fabric: F,
-    /// Files.
+    /// Files: the Raft log, and what is small.
     pub disk: D,
+    /// Images and snapshots: the same file system, in a queue of its own, so that no vote waits
+    /// behind an upload.
+    pub bulk_disk: D,
     /// The place of the materialised state.
     pub kv_home: H,
     /// Wall-clock time.
@@ -209,16 +214,21 @@ impl Node {
         let folders = Folders::new(&config.node.data);
         let life = config.certificates.clone();
         let now = (seams.clock.now(), &*seams.entropy);
-        let passport = Passport::load(&seams.disk, &folders, life, now).await?;
+        let mut passport = Passport::load(&seams.disk, &folders, life, now).await?;
         check(&passport, &folders)?;
         let here = Peer {
             client_addr: advertised(&config.node.advertise_client, &client.addr),
             peer_addr: advertised(&config.node.advertise_peer, &peer.addr),
         };
+        if passport.node.log == LogLife::New {
+            // Durable before Raft runs, and so before any vote.
+            RaftLedger::make_log(&seams.disk, folders.data(), &config.log).await?;
+            passport.node.log = if passport.node.bootstrap { LogLife::Made } else { LogLife::Used };
+            passport.node.save(&seams.disk, &folders).await?;
+        }
         let ledger = start_ledger(&config, &seams, &passport, &folders).await?;
         if passport.node.bootstrap {
-            let begun = ledger.bootstrap(here.clone()).await;
-            begun.map_err(|error| ServeError::Stopped { reason: error.to_string() })?;
+            begin_cluster(&ledger, &seams.disk, (&mut passport, &folders), &here).await?;
             let cluster_id = &passport.node.cluster_id;
             save_client_file(&seams.disk, &folders, cluster_id, &here.client_addr).await?;
         }
@@ -227,7 +237,8 @@ impl Node {
         let actors = actors.map_err(|error| ServeError::Actors(error.to_string()))?;
         let shared = share(config, &seams, &passport, (ledger.clone(), actors.board().clone()))?;
         let members: Arc<dyn Members> = Arc::new(RaftMembers::new(ledger));
-        let images = Artifacts::open(shared.clone(), members.clone(), seams.disk.clone()).await?;
+        let images =
+            Artifacts::open(shared.clone(), members.clone(), seams.bulk_disk.clone()).await?;
         let (client_port, peer_port, peer_stop) =
             open_ports::<F, D>(&images, &members, &passport, (client, peer))?;
         let images = images.start();
@@ -296,6 +307,23 @@ fn advertised(asked: &str, listening: &str) -> String {
     if asked.is_empty() { listening.to_owned() } else { asked.to_owned() }
 }
 
+/// The first node begins its cluster, once: were its log ever empty again, it would be another cluster
+/// under the same name.
+async fn begin_cluster<D: Disk>(
+    ledger: &RaftLedger,
+    disk: &D,
+    (passport, folders): (&mut Passport, &Folders),
+    here: &Peer,
+) -> Result<(), ServeError> {
+    if passport.node.log == LogLife::Used {
+        return Ok(());
+    }
+    let begun = ledger.bootstrap(here.clone()).await;
+    begun.map_err(|error| ServeError::Stopped { reason: error.to_string() })?;
+    passport.node.log = LogLife::Used;
+    Ok(passport.node.save(disk, folders).await?)
+}
+
 async fn start_ledger<F: Fabric, D: Disk, H: KvHome>(
     config: &Config,
     seams: &Seams<F, D, H>,
@@ -309,6 +337,7 @@ async fn start_ledger<F: Fabric, D: Disk, H: KvHome>(
         config: config.raft.clone(),
         log_config: config.log.clone(),
         disk: seams.disk.clone(),
+        snapshot_disk: seams.bulk_disk.clone(),
         dir: folders.data().to_owned(),
         kv_home: seams.kv_home.clone(),
         transport: Arc::new(transport),

@@ -144,16 +144,37 @@ impl<F> Drop for Handle<F> {
     }
 }
 
+fn check(config: &LogConfig) -> Result<(), Fault> {
+    let segment_max = u64::from(u32::MAX);
+    match config.segment_bytes {
+        4096.. if config.segment_bytes <= segment_max => Ok(()),
+        bytes => Err(Fault::TooLarge { what: "log segment", bytes, bytes_max: segment_max }),
+    }
+}
+
 impl<D: Disk> Log<D> {
-    /// Opens the log in `dir`, or creates an empty one that begins at index 0, and starts the task
-    /// that writes it on the current runtime. [`Fault::Corrupt`] when durable bytes are damaged or
-    /// missing: such a log must not vote again. [`Fault::Locked`] while another one holds `dir`.
-    pub async fn open(disk: D, dir: &Path, config: LogConfig) -> Result<Log<D>, Fault> {
-        let segment_max = u64::from(u32::MAX);
-        if !(4096..=segment_max).contains(&config.segment_bytes) {
-            let bytes = config.segment_bytes;
-            return Err(Fault::TooLarge { what: "log segment", bytes, bytes_max: segment_max });
+    /// Makes an empty log that begins at index 0 in `dir`, durable at return; one that is there
+    /// stays as it is. Only for a log that never was: [`Log::open`] makes none, for an empty log in
+    /// the place of one that is gone would let its holder vote twice.
+    pub async fn make(disk: &D, dir: &Path, config: &LogConfig) -> Result<(), Fault> {
+        check(config)?;
+        recovery::make(disk, dir, config).await
+    }
+
+    /// Whether `dir` holds a log, whole or not.
+    pub async fn exists(disk: &D, dir: &Path) -> Result<bool, Fault> {
+        if !disk.exists(dir).await? {
+            return Ok(false);
         }
+        let names = disk.list(dir).await?;
+        Ok(names.iter().any(|name| segment_number(name).is_some()))
+    }
+
+    /// Opens the log in `dir` and starts the task that writes it on the current runtime.
+    /// [`Fault::Corrupt`] when durable bytes are damaged or missing, all of them too: such a log must
+    /// not vote again. [`Fault::Locked`] while another one holds `dir`.
+    pub async fn open(disk: D, dir: &Path, config: LogConfig) -> Result<Log<D>, Fault> {
+        check(&config)?;
         let mut writer = recovery::open(disk, dir, config).await?;
         writer.prepare();
         let shared = writer.shared.clone();

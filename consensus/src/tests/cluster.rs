@@ -186,7 +186,7 @@ async fn members_come_and_go_through_any_node() {
     let leader = world.wait_for_leader().await;
     let follower = world.running().into_iter().find(|id| *id != leader).unwrap();
     let four = NodeId(4);
-    world.add_machine(four);
+    world.add_machine(four).await;
     world.boot(four).await;
     world.ledger(follower).add_node(four, peer(four), soon()).await.unwrap();
     world.ledger(follower).add_node(four, peer(four), soon()).await.unwrap();

@@ -30,6 +30,7 @@ use storage::{
 async fn build<D: Disk>(disk: D, dir: PathBuf) -> (LogStore<D>, Machine) {
     disk.create_dir(&dir).await.unwrap();
     let config = LogConfig { segment_bytes: 64 << 10, ..LogConfig::new() };
+    Log::make(&disk, &dir.join("log"), &config).await.unwrap();
     let log = Log::open(disk.clone(), &dir.join("log"), config).await.unwrap();
     let flushed = log.clone();
     let flush = move || -> futures::future::BoxFuture<'static, _> {

@@ -1,6 +1,6 @@
 //! Three nodes over real gRPC on loopback, in real time.
 
-use super::world::{TestClock, apply_tenant, config, has_tenant, soon};
+use super::world::{TestClock, apply_tenant, config, has_tenant, log_config, soon};
 use crate::{Config, Error, Foundation, GrpcTransport, Ledger, Peer, PeerService, RaftLedger};
 use api::{
     Fabric, Tcp, TcpConfig,
@@ -12,7 +12,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use storage::{
     disk::simulated::{SimulatedDisk, SimulatedDiskConfig},
     kv::simulated::{SimulatedHome, SimulatedKvConfig},
-    log::LogConfig,
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
@@ -39,12 +38,16 @@ async fn node(id: NodeId, addr: &str) -> (RaftLedger, JoinHandle<()>) {
     // Timings for a machine that is busy with other tests.
     let config =
         Config { heartbeat_ms: 100, election_min_ms: 600, election_max_ms: 900, ..config() };
+    let (disk, dir) =
+        (SimulatedDisk::new(SimulatedDiskConfig::default()), PathBuf::from("/ledger"));
+    RaftLedger::make_log(&disk, &dir, &log_config()).await.unwrap();
     let (ledger, _) = RaftLedger::start(Foundation {
         node_id: id,
         config,
-        log_config: LogConfig { segment_bytes: 64 << 10, ..LogConfig::new() },
-        disk: SimulatedDisk::new(SimulatedDiskConfig::default()),
-        dir: PathBuf::from("/ledger"),
+        log_config: log_config(),
+        disk: disk.clone(),
+        snapshot_disk: disk,
+        dir,
         kv_home: SimulatedHome::new(SimulatedKvConfig::default()),
         transport: Arc::new(transport),
         clock: TestClock::start(),

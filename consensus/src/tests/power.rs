@@ -1,10 +1,10 @@
 //! Power cuts, broken stores and diverged replicas.
 
-use super::world::{World, apply_tenant, config, has_tenant, soon};
-use crate::{Config, Ledger, StopReason};
+use super::world::{DIR, World, apply_tenant, config, has_tenant, log_config, soon};
+use crate::{Config, Ledger, RaftLedger, StartError, StopReason};
 use futures::{StreamExt, stream::FuturesUnordered};
 use model::{NodeId, State};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use storage::{Dice, disk::simulated::Loss};
 use tokio::time::Instant;
 
@@ -131,4 +131,49 @@ async fn a_disk_that_cannot_sync_stops_its_node_only() {
     world.crash(leader, Loss::Unsynced).await;
     world.boot(leader).await;
     assert!(has_tenant(&world.converge().await, "after"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_log_is_gone_does_not_vote_again() {
+    let mut world = World::start(3, config()).await;
+    apply_tenant(&world.ledger(NodeId(1)), "acme").await;
+    world.converge().await;
+    for id in world.running() {
+        world.crash(id, Loss::Nothing).await;
+    }
+    let one = NodeId(1);
+    world.remove_log(one).await;
+    let refused = world.try_boot(one).await.unwrap_err();
+    assert!(matches!(refused, StartError::LogLost { .. }), "{refused}");
+    assert!(refused.to_string().contains("join token"), "{refused}");
+    // Nor with an empty one in its place: state that it voted for is there.
+    let disk = &world.machines[&one].disk;
+    RaftLedger::make_log(disk, Path::new(DIR), &log_config()).await.unwrap();
+    let refused = world.try_boot(one).await.unwrap_err();
+    assert!(matches!(refused, StartError::LogLost { .. }), "{refused}");
+    // The others are a majority without it.
+    for id in [NodeId(2), NodeId(3)] {
+        world.boot(id).await;
+    }
+    assert!(has_tenant(&world.converge().await, "acme"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_behind_its_snapshot_is_refused_when_the_store_is_gone_too() {
+    let mut world = World::start(1, config()).await;
+    let one = NodeId(1);
+    apply_tenant(&world.ledger(one), "acme").await;
+    world.ledger(one).snapshot().await.unwrap();
+    let until = soon();
+    while world.ledger(one).status().snapshot_index.is_none() {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.crash(one, Loss::Nothing).await;
+    world.remove_log(one).await;
+    world.machines[&one].home.wreck();
+    let disk = &world.machines[&one].disk;
+    RaftLedger::make_log(disk, Path::new(DIR), &log_config()).await.unwrap();
+    let refused = world.try_boot(one).await.unwrap_err();
+    assert!(matches!(refused, StartError::LogLost { .. }), "{refused}");
 }

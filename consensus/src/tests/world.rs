@@ -1,15 +1,15 @@
 //! A cluster in one process: nodes that crash, a wire that is cut.
 
 use crate::{
-    Config, Foundation, Ledger, Method, Peer, PeerService, Proposal, RaftLedger, Target, Transport,
-    TransportError,
+    Config, Foundation, Ledger, Method, Peer, PeerService, Proposal, RaftLedger, StartError,
+    Target, Transport, TransportError,
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{Caller, Clock, Command, Draft, NodeId, Outcome, RequestId, State, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 use storage::{
+    Disk,
     disk::simulated::{Loss, SimulatedDisk, SimulatedDiskConfig},
     kv::simulated::{SimulatedHome, SimulatedKvConfig},
     log::LogConfig,
@@ -121,6 +122,12 @@ pub(super) struct World {
     clock: Arc<TestClock>,
 }
 
+pub(super) const DIR: &str = "/ledger";
+
+pub(super) fn log_config() -> LogConfig {
+    LogConfig { segment_bytes: 64 << 10, ..LogConfig::new() }
+}
+
 pub(super) fn config() -> Config {
     Config { hash_check_entries: 8, journal_rows_max: 1_000, ..Config::default() }
 }
@@ -140,7 +147,7 @@ impl World {
         let machines = BTreeMap::new();
         let mut world = Self { net, config, machines, clock: TestClock::start() };
         for id in (1..=nodes).map(NodeId) {
-            world.add_machine(id);
+            world.add_machine(id).await;
             world.boot(id).await;
             if id == NodeId(1) {
                 world.ledger(id).bootstrap(peer(id)).await.unwrap();
@@ -152,7 +159,7 @@ impl World {
         world
     }
 
-    pub(super) fn add_machine(&mut self, id: NodeId) {
+    pub(super) async fn add_machine(&mut self, id: NodeId) {
         let sync_us = (100, 2_000);
         let disk = SimulatedDiskConfig { seed: id.0, sync_us, ..SimulatedDiskConfig::default() };
         let kv = SimulatedKvConfig { seed: id.0, sync_us, ..SimulatedKvConfig::default() };
@@ -162,10 +169,24 @@ impl World {
             ledger: None,
             alive: Arc::default(),
         };
+        RaftLedger::make_log(&machine.disk, Path::new(DIR), &log_config()).await.unwrap();
         self.machines.insert(id, machine);
     }
 
+    /// The files of a machine's log go.
+    pub(super) async fn remove_log(&self, id: NodeId) {
+        let (disk, dir) = (&self.machines[&id].disk, Path::new(DIR).join("log"));
+        for name in disk.list(&dir).await.unwrap() {
+            disk.remove(&dir.join(name)).await.unwrap();
+        }
+        disk.sync_dir(&dir).await.unwrap();
+    }
+
     pub(super) async fn boot(&mut self, id: NodeId) {
+        self.try_boot(id).await.unwrap();
+    }
+
+    pub(super) async fn try_boot(&mut self, id: NodeId) -> Result<(), StartError> {
         let alive = Arc::new(AtomicBool::new(true));
         let net = self.net.clone();
         let wire = Wire { me: id, alive: alive.clone(), net: net.clone() };
@@ -173,17 +194,19 @@ impl World {
         let foundation = Foundation {
             node_id: id,
             config: self.config.clone(),
-            log_config: LogConfig { segment_bytes: 64 << 10, ..LogConfig::new() },
+            log_config: log_config(),
             disk: machine.disk.clone(),
-            dir: PathBuf::from("/ledger"),
+            snapshot_disk: machine.disk.clone(),
+            dir: PathBuf::from(DIR),
             kv_home: machine.home.clone(),
             transport: Arc::new(wire),
             clock: self.clock.clone(),
         };
-        let (ledger, _) = RaftLedger::start(foundation).await.unwrap();
+        let (ledger, _) = RaftLedger::start(foundation).await?;
         net.services.lock().unwrap().insert(id, ledger.peer_service());
         machine.ledger = Some(ledger);
         machine.alive = alive;
+        Ok(())
     }
 
     /// The machine loses its power: what is unsynced goes as `loss` says.

@@ -63,6 +63,7 @@ foreign!(Actors, "actors::Config", actors::Config, {
     propose_timeout_ms: u64,
     restart_min_ms: u64,
     restart_max_ms: u64,
+    steady_ms: u64,
     partitions_max: usize,
     proposals_max: usize,
 });

@@ -1,11 +1,20 @@
 //! Whole control nodes on loopback: bootstrap, join, restart, hand-over.
 
-use super::{Begin, ServeError, serve};
-use crate::{Config, PassportError, SystemClock, Ticket, join::time, peers::wrap_as_peer};
+use super::{Begin, Node, Seams, ServeError, serve};
+use crate::{
+    Config, Folders, PassportError, SystemClock, Ticket, bootstrap::bootstrap, join::time,
+    peers::wrap_as_peer, ports::listen,
+};
 use api::{Tcp, fabric::WireConfig, v1};
-use identity::CertificateBundle;
-use model::Clock;
-use std::{path::Path, sync::Arc, time::Duration};
+use consensus::{Ledger, Proposal, StartError};
+use identity::{CertificateBundle, SystemEntropy};
+use model::{Caller, Clock, Command, Draft, Name};
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use storage::{
+    Disk,
+    disk::real::{RealDisk, RealDiskConfig},
+    kv::sled::{SledConfig, SledHome},
+};
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
@@ -168,4 +177,103 @@ async fn three_nodes_take_writes_anywhere_and_go_on_without_their_leader() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_node_whose_log_is_gone_is_refused_and_begins_no_second_cluster() {
+    let place = tempfile::tempdir().unwrap();
+    let folders = Folders::new(place.path());
+    let first = run(place.path(), Begin::Bootstrap).await;
+    apply_tenant(admin(place.path(), &first.client), "acme").await.unwrap();
+    first.stop().await;
+    // First what an operator tries whose log is damaged, then everything but the identity.
+    for gone in [&[folders.log()][..], &[folders.snapshots(), folders.kv()][..]] {
+        for folder in gone {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        let refused = serve(config(place.path()), Begin::Again, std::future::ready(())).await;
+        let Err(ServeError::Ledger(error @ StartError::LogLost { .. })) = refused else {
+            panic!("{gone:?}: {refused:?}");
+        };
+        assert!(error.to_string().contains("must not vote again"), "{error}");
+        assert!(!folders.log().exists(), "a log was made");
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_keeps_is_for_its_owner_only() {
+    let place = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let new = place.path().join("new");
+    let existing = place.path().join("existing");
+    std::fs::create_dir(&existing).unwrap();
+    set(&existing, 0o755);
+    for data in [new, existing] {
+        run(&data, Begin::Bootstrap).await.stop().await;
+        assert_eq!(mode(&data), 0o700);
+        let segment = Folders::new(&data).log().join("segment-0000000001");
+        assert_eq!(mode(&segment), 0o600);
+        // Opened by hand in between: closed again.
+        set(&data, 0o755);
+        run(&data, Begin::Again).await.stop().await;
+        assert_eq!(mode(&data), 0o700);
+    }
+}
+
+/// Keeps the one thread of `disk` busy until the file it answers is opened for writing.
+async fn jam(disk: &RealDisk, place: &Path) -> std::path::PathBuf {
+    let pipe = place.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    // Opening a pipe for reading waits for somebody who writes.
+    let (jammed, opened) = (disk.clone(), pipe.clone());
+    tokio::spawn(async move { jammed.sync_dir(&opened).await });
+    until("the thread is busy", || {
+        let (behind, path) = (disk.clone(), pipe.clone());
+        tokio::spawn(async move { behind.exists(&path).await });
+        std::future::ready((disk.status().waiting > 1).then_some(()))
+    })
+    .await;
+    pipe
+}
+
+#[tokio::test]
+async fn writes_do_not_wait_behind_images_and_snapshots() {
+    let place = tempfile::tempdir().unwrap();
+    let config = config(place.path());
+    let folders = Folders::new(place.path());
+    let disk = RealDisk::start(&config.disk).unwrap();
+    let one = RealDiskConfig { threads: 1, ..RealDiskConfig::new() };
+    let bulk_disk = RealDisk::start(&one).unwrap();
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy::new()));
+    bootstrap(&disk, &config, (clock.now(), &*entropy)).await.unwrap();
+    let (client, peer) = listen(Tcp::default(), &config).await.unwrap();
+    let seams = Seams {
+        fabric: Tcp::default(),
+        disk,
+        bulk_disk: bulk_disk.clone(),
+        kv_home: SledHome::new(SledConfig::new(folders.kv())),
+        clock,
+        entropy,
+    };
+    let mut node = Node::start(config, seams, client, peer).await.unwrap();
+    node.settled().await;
+
+    let pipe = jam(&bulk_disk, place.path()).await;
+    let name = Name::new("acme").unwrap();
+    let (labels, annotations) = Default::default();
+    let draft = Draft { name, labels, annotations, if_revision: None };
+    let outcome = node.shared().ledger.propose(Proposal {
+        command: Command::ApplyTenant { draft, display_name: "Acme".to_owned() },
+        caller: Caller::System,
+        request_id: None,
+        deadline: Instant::now() + Duration::from_secs(20),
+    });
+    assert!(outcome.await.unwrap().result.is_ok());
+    assert!(bulk_disk.status().waiting > 0, "the jam broke up before the write was done");
+    drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+    node.stop().await;
 }

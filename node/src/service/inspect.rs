@@ -118,6 +118,7 @@ impl<L: Ledger> Inspect<L> {
                 ("runs", actor.runs.to_string()),
                 ("proposed", actor.proposed.to_string()),
                 ("crashes", actor.crashes.to_string()),
+                ("crashes_below", actor.crashes_below.to_string()),
                 ("revision", actor.revision.to_string()),
                 ("last_run", actor.last_run),
                 ("last_error", actor.last_error.unwrap_or_default()),

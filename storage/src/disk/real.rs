@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -42,6 +42,18 @@ impl Default for RealDiskConfig {
     }
 }
 
+/// Files are for their owner only, whatever the umask: tenants' values are in them.
+const PRIVATE: u32 = 0o600;
+
+/// What a [`RealDisk`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RealDiskStatus {
+    /// Operations that have ended since it was started.
+    pub done: u64,
+    /// Operations that wait for a thread.
+    pub waiting: usize,
+}
+
 /// The operating system's file system.
 #[derive(Clone)]
 pub struct RealDisk {
@@ -65,6 +77,12 @@ impl RealDisk {
                 .map_err(|source| Fault::io("start a thread for", Path::new("disk"), source))?;
         }
         Ok(RealDisk { pool })
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> RealDiskStatus {
+        let queue = lock(&self.pool.shared.queue);
+        RealDiskStatus { done: queue.done, waiting: queue.jobs.len() }
     }
 
     async fn run<T: Send + 'static>(
@@ -96,6 +114,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Jobs that have ended.
+    done: u64,
     closed: bool,
 }
 
@@ -128,13 +148,17 @@ impl Drop for Pool {
 
 impl Shared {
     fn work(&self) {
-        while let Some(job) = self.next() {
+        let mut ended = 0;
+        while let Some(job) = self.next(ended) {
             job();
+            ended = 1;
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    /// The next job; counts the one that the thread has ended.
+    fn next(&self, ended: u64) -> Option<Job> {
         let mut queue = lock(&self.queue);
+        queue.done += ended;
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 return Some(job);
@@ -152,9 +176,10 @@ impl Disk for RealDisk {
     type Lock = RealLock;
 
     async fn create(&self, path: &Path) -> Result<RealFile, Fault> {
-        let open =
-            |path: &Path| OpenOptions::new().read(true).write(true).create_new(true).open(path);
-        let file = self.run("create", path, open).await?;
+        let create = |path: &Path| {
+            OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
+        };
+        let file = self.run("create", path, create).await?;
         Ok(RealFile { disk: self.clone(), file: Arc::new(file), path: path.into() })
     }
 
@@ -212,6 +237,7 @@ impl Disk for RealDisk {
                 let file = OpenOptions::new()
                     .write(true)
                     .create(true)
+                    .mode(PRIVATE)
                     .truncate(false)
                     .open(&path)
                     .map_err(|source| Fault::io("open", &path, source))?;

@@ -1,4 +1,5 @@
 //! Opens a log: finds its segments, reads the records again, cuts a torn tail, refuses damage.
+//! A log without any segment is damage too; only `make` begins a new one.
 //!
 //! The segments of a log are those with the highest generations that follow each other without a
 //! gap. Where the walk over their records ends, two things can be true. Either the rest was never
@@ -26,15 +27,31 @@ use crate::log::{LogConfig, Shared, segment_name, segment_number};
 
 const WHAT: &str = "log segment";
 
-/// Opens or creates the log in `dir`. The writer is not yet running.
+/// Makes an empty log in `dir`, unless one is there.
+pub(super) async fn make<D: Disk>(disk: &D, dir: &Path, config: &LogConfig) -> Result<(), Fault> {
+    disk.create_dir(dir).await?;
+    let _lock = disk.lock_within(&dir.join("lock"), config.lock_wait_ms).await?;
+    let mut exists = false;
+    for name in disk.list(dir).await? {
+        exists |= segment_number(&name).is_some();
+        if name.ends_with(".new") {
+            disk.remove(&dir.join(name)).await?;
+        }
+    }
+    if exists { Ok(()) } else { create(disk, dir, config).await }
+}
+
+/// Opens the log in `dir`. The writer is not yet running.
 pub(super) async fn open<D: Disk>(
     disk: D,
     dir: &Path,
     config: LogConfig,
 ) -> Result<Writer<D>, Fault> {
-    disk.create_dir(dir).await?;
+    if !disk.exists(dir).await? {
+        return Err(Fault::corrupt("log", dir, 0, "its directory is gone"));
+    }
     let directory_lock = disk.lock_within(&dir.join("lock"), config.lock_wait_ms).await?;
-    let files = Files::find(&disk, dir, &config).await?;
+    let files = Files::find(&disk, dir).await?;
     let mut replay = Replay::new(config.cache_bytes_max);
     let (path, end) = replay.segments(&files.chain).await?;
     let sequence = replay.sequence;
@@ -112,11 +129,7 @@ struct Files<F> {
 }
 
 impl<F: DiskFile> Files<F> {
-    async fn find<D: Disk<File = F>>(
-        disk: &D,
-        dir: &Path,
-        config: &LogConfig,
-    ) -> Result<Files<F>, Fault> {
+    async fn find<D: Disk<File = F>>(disk: &D, dir: &Path) -> Result<Files<F>, Fault> {
         let mut numbers = Vec::new();
         for name in disk.list(dir).await? {
             match segment_number(&name) {
@@ -126,8 +139,7 @@ impl<F: DiskFile> Files<F> {
             }
         }
         if numbers.is_empty() {
-            create(disk, dir, config).await?;
-            numbers.push(1);
+            return Err(Fault::corrupt("log", dir, 0, "it has no segment: it is gone"));
         }
         let next_file = numbers.iter().max().map_or(1, |last| last + 1);
         let mut segments: BTreeMap<u32, Segment<F>> = BTreeMap::new();

@@ -50,6 +50,7 @@ fn bytes_of(index: u64, salt: u64) -> Bytes {
 }
 
 async fn open(disk: &SimulatedDisk) -> Log<SimulatedDisk> {
+    Log::make(disk, Path::new(DIR), &small()).await.unwrap();
     Log::open(disk.clone(), Path::new(DIR), small()).await.unwrap()
 }
 
@@ -163,6 +164,7 @@ impl Step {
 async fn behaves_as_the_model<D: Disk>(disk: D, dir: &Path, seed: u64, steps: u64) {
     let mut dice = Dice::new(seed);
     let mut model = Model::default();
+    Log::make(&disk, dir, &small()).await.unwrap();
     let mut log = Log::open(disk.clone(), dir, small()).await.unwrap();
     for salt in 0..steps {
         let step = Step::any(&mut dice, &model, salt);
@@ -203,6 +205,7 @@ async fn survives_a_cut(seed: u64) {
     let mut disk = disk(seed);
     // States of the log after each step that is not known to be durable, oldest first.
     let mut history = vec![Model::default()];
+    Log::make(&disk, Path::new(DIR), &small()).await.unwrap();
     for _life in 0..4 {
         let log = match Log::open(disk.clone(), Path::new(DIR), small()).await {
             Ok(log) => log,
@@ -431,4 +434,26 @@ async fn purged_segments_are_used_again() {
     log.flush().await.unwrap();
     let files = disk.list(Path::new(DIR)).await.unwrap();
     assert!(files.len() <= 6, "{files:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_gone_is_not_made_anew() {
+    let disk = disk(8);
+    let dir = Path::new(DIR);
+    assert!(!Log::exists(&disk, dir).await.unwrap());
+    let opened = Log::open(disk.clone(), dir, small()).await;
+    assert!(matches!(opened.err(), Some(Fault::Corrupt { .. })), "never made");
+    filled(&disk, 4).await.close().await.unwrap();
+    assert!(Log::exists(&disk, dir).await.unwrap());
+    // What is there stays.
+    Log::make(&disk, dir, &small()).await.unwrap();
+    assert_eq!(open(&disk).await.next_index(), 4);
+    let disk = disk.crash(Loss::Nothing);
+    for name in disk.list(dir).await.unwrap() {
+        disk.remove(&dir.join(name)).await.unwrap();
+    }
+    assert!(!Log::exists(&disk, dir).await.unwrap());
+    let opened = Log::open(disk.clone(), dir, small()).await;
+    assert!(matches!(opened.err(), Some(Fault::Corrupt { .. })), "gone");
+    assert!(!Log::exists(&disk, dir).await.unwrap());
 }
