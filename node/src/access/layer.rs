@@ -144,7 +144,9 @@ impl<L: Ledger> Access<L> {
                 self.shared.ledger.read(|state| authorized(state, principal.as_ref(), need));
             judged.map_err(refusal::of_denied)?;
         }
-        Ok(Passed { principal, caller, requirement, granted: Arc::new(AtomicBool::new(false)) })
+        let not_after_ms = peer.map(|peer| peer.not_after_ms);
+        let granted = Arc::new(AtomicBool::new(false));
+        Ok(Passed { principal, caller, requirement, not_after_ms, granted })
     }
 }
 
