@@ -178,7 +178,8 @@ impl Noun {
                             }
                         })
                         .await?;
-                    let rows: Result<_, _> = page.$field.iter().map(|row| client.json(row)).collect();
+                    let rows: Result<_, _> =
+                        page.$field.iter().map(|row| client.json(row)).collect();
                     Ok((rows?, page.next_page_token))
                 })
                 .await

@@ -91,12 +91,7 @@ impl<L: Ledger> Shared<L> {
         Ok(self.grant(passed, Some(tenant), request))
     }
 
-    fn grant<T>(
-        &self,
-        passed: Passed,
-        tenant: Option<Name>,
-        request: Request<T>,
-    ) -> Granted<T> {
+    fn grant<T>(&self, passed: Passed, tenant: Option<Name>, request: Request<T>) -> Granted<T> {
         passed.granted.store(true, Ordering::Relaxed);
         let deadline = self.deadline(request.metadata().as_ref());
         let Passed { principal, caller, requirement, not_after_ms, .. } = passed;

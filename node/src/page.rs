@@ -196,7 +196,10 @@ mod tests {
         assert_eq!(expired.code(), Code::OutOfRange);
         let start = other.resume(&wanted(&token, "x"), at(7)).unwrap().unwrap();
         let second = other.page(&start, list(&start));
-        assert_eq!((second.rows, second.revision), (vec!["tenants/c".into(), "tenants/d".into()], 7));
+        assert_eq!(
+            (second.rows, second.revision),
+            (vec!["tenants/c".into(), "tenants/d".into()], 7)
+        );
         // Now it has a fork of its own, and its state may go on.
         let start = other.resume(&wanted(&second.next, "x"), at(9)).unwrap().unwrap();
         assert_eq!(other.page(&start, list(&start)).rows, ["tenants/e"]);

@@ -14,9 +14,9 @@ use api::{
     v1,
 };
 use consensus::Ledger;
+use futures::{StreamExt, stream};
 use identity::{CertificateRequest, JoinToken, Principal};
 use model::{Caller, Command, Role, Scope, TokenKind};
-use futures::{StreamExt, stream};
 use std::fmt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
