@@ -1,7 +1,7 @@
 //! Bounds on what is decoded: the `max_decoding_message_size` of each client and server.
 
-/// Largest request a server of the client port decodes, in bytes. A command fits in 1 MiB; packages and
-/// deployments may bring up to 4 MB of values.
+/// Largest request a server of the client port decodes, in bytes. More than a command may have
+/// (`raft.command_bytes_max`, 2 MiB), so that one that is too large is told so in words.
 pub const REQUEST_BYTES_MAX: usize = 5 << 20;
 
 /// Largest answer a client decodes, in bytes: a page of 500 resources.
@@ -20,8 +20,8 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Largest message that carries one chunk, in bytes: the chunk and what stands around it.
 pub const CHUNK_MESSAGE_BYTES_MAX: usize = CHUNK_BYTES_MAX + (64 << 10);
 
-/// Documents in one `Apply`.
-pub const DOCUMENTS_MAX: usize = 1_000;
+/// Documents in one `Apply`: as many as the rules take in a batch.
+pub const DOCUMENTS_MAX: usize = model::limits::BATCH_MAX;
 
 /// Resource names in one `Watch`.
 pub const WATCH_RESOURCES_MAX: usize = 500;

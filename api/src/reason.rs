@@ -10,6 +10,8 @@ pub const FIELD: &str = "FIELD";
 pub const NOT_LEADER: &str = "NOT_LEADER";
 /// RESOURCE_EXHAUSTED: a queue of the control plane is full. Certainly not done.
 pub const OVERLOADED: &str = "OVERLOADED";
+/// INVALID_ARGUMENT: the request is larger than an entry of the log may be. Certainly not done.
+pub const COMMAND_TOO_LARGE: &str = "COMMAND_TOO_LARGE";
 /// UNAVAILABLE: the node is stopping. Certainly not done.
 pub const STOPPED: &str = "STOPPED";
 /// UNAVAILABLE: no answer in time. It may have been done: repeat it with the same request id.
@@ -30,6 +32,7 @@ pub const REASONS: &[&str] = &[
     FIELD,
     NOT_LEADER,
     OVERLOADED,
+    COMMAND_TOO_LARGE,
     STOPPED,
     UNKNOWN_OUTCOME,
     COMPACTED,

@@ -77,6 +77,21 @@ pub fn overloaded() -> Status {
     certain(Code::ResourceExhausted, reason::OVERLOADED, message, "try again a little later", None)
 }
 
+/// INVALID_ARGUMENT `COMMAND_TOO_LARGE`: certainly not done, and repeating it does not help.
+pub fn command_too_large(bytes: u64, max: u64) -> Status {
+    let message = format!("the request makes a command of {bytes} bytes, at most {max} are taken");
+    rejected(&Rejection {
+        class: Class::InvalidArgument,
+        code: reason::COMMAND_TOO_LARGE.to_owned(),
+        message,
+        field: "request".to_owned(),
+        remedy: "split it: apply fewer documents at a time, or shorten what each brings".to_owned(),
+        details: [("bytes", bytes), ("max", max)]
+            .map(|(name, size)| (name.to_owned(), size.to_string()))
+            .into(),
+    })
+}
+
 /// UNAVAILABLE `STOPPED`: certainly not done.
 pub fn stopped() -> Status {
     certain(Code::Unavailable, reason::STOPPED, "the node is stopping", "ask another node", None)

@@ -26,6 +26,14 @@ pub enum Error {
     /// the same request id.
     #[error("the outcome of the request is not known")]
     Unknown,
+    /// Certainly not done, and never will be: the command is larger than a log entry may be.
+    #[error("the command has {bytes} bytes, at most {max} are taken")]
+    TooLarge {
+        /// Its size as it would stand in the log, in bytes.
+        bytes: u64,
+        /// The largest size taken, in bytes.
+        max: u64,
+    },
 }
 
 impl Error {
@@ -33,7 +41,9 @@ impl Error {
     /// id.
     pub fn certainly_not_done(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Overloaded | Self::Stopped => true,
+            Self::NotLeader { .. } | Self::Overloaded | Self::Stopped | Self::TooLarge { .. } => {
+                true
+            }
             Self::Unknown => false,
         }
     }

@@ -63,7 +63,7 @@ pub(crate) async fn propose(
         let again = match failed {
             Error::NotLeader { .. } => true,
             Error::Unknown => has_request_id,
-            Error::Overloaded | Error::Stopped => false,
+            Error::Overloaded | Error::Stopped | Error::TooLarge { .. } => false,
         };
         if !again || core.is_stopped() || Instant::now() >= deadline {
             return Err(if ambiguous { Error::Unknown } else { failed });

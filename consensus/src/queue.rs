@@ -2,7 +2,8 @@
 //!
 //! While an entry is replicated, new proposals gather; so batches grow with load by themselves and
 //! a lone proposal waits for nobody. Both the number of proposals and their bytes are bounded:
-//! past that a proposal is refused at once, certainly not done.
+//! past that a proposal is refused at once, certainly not done. A command too large for any entry is
+//! refused in words of its own: waiting does not help it.
 
 use crate::{
     Config, Error,
@@ -64,8 +65,8 @@ impl Queue {
     pub(crate) async fn propose(&self, blob: Blob, deadline: Instant) -> Result<Outcome, Error> {
         let bytes = blob.0.len();
         if bytes > self.command_bytes_max {
-            tracing::warn!(bytes, "refused a command larger than command_bytes_max");
-            return Err(Error::Overloaded);
+            let max = self.command_bytes_max as u64;
+            return Err(Error::TooLarge { bytes: bytes as u64, max });
         }
         let share = u32::try_from(bytes).map_err(|_| Error::Overloaded)?;
         let permit =

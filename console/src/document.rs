@@ -13,7 +13,7 @@ mod spec;
 pub(crate) use spec::{driver, on_disconnect, role};
 
 use crate::failure::Failure;
-use api::v1;
+use api::{limits::DOCUMENTS_MAX, v1};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,6 @@ use std::{
 
 /// Largest file read, in bytes.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-
-/// Most documents of one `apply`: what the API takes.
-const DOCUMENTS_MAX: usize = 1_000;
 
 /// A document and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +74,8 @@ pub(crate) fn read(path: &Path, tenant: &str) -> Result<Vec<Source>, Failure> {
     }
     if all.len() > DOCUMENTS_MAX {
         let message = format!("{} documents are too many for one apply", all.len());
-        return Err(Failure::usage(message, "apply at most 1,000 at a time"));
+        let remedy = format!("apply at most {DOCUMENTS_MAX} at a time");
+        return Err(Failure::usage(message, &remedy).at("file"));
     }
     Ok(all)
 }

@@ -2,23 +2,23 @@
 
 use crate::global::Output;
 use serde_json::json;
-use std::{collections::BTreeMap, io::Write, process::ExitCode};
+use std::{collections::BTreeMap, fmt, io::Write, process::ExitCode};
 
 /// Exit codes: 0 is done.
-pub(crate) mod exit {
+pub mod exit {
     /// It failed.
-    pub(crate) const ERROR: u8 = 1;
+    pub const ERROR: u8 = 1;
     /// It was asked wrongly.
-    pub(crate) const USAGE: u8 = 2;
+    pub const USAGE: u8 = 2;
     /// What was waited for was not reached in time.
-    pub(crate) const NOT_REACHED: u8 = 3;
+    pub const NOT_REACHED: u8 = 3;
     /// What was waited for will not be reached without a change.
-    pub(crate) const FAILED: u8 = 4;
+    pub const FAILED: u8 = 4;
 }
 
 /// A verb's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub struct Failure {
     /// gRPC code in words, such as `FAILED_PRECONDITION`; `USAGE` for what never left this machine.
     pub(crate) code: String,
     /// Stable reason, such as `PARTITIONS_CHANGED`.
@@ -39,7 +39,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// A failure that never left this machine: bad flags, files or settings.
-    pub(crate) fn usage(message: String, remedy: &str) -> Self {
+    pub fn usage(message: String, remedy: &str) -> Self {
         Self {
             code: "USAGE".into(),
             reason: "USAGE".into(),
@@ -53,7 +53,7 @@ impl Failure {
     }
 
     /// What a node answered.
-    pub(crate) fn from_status(status: &tonic::Status) -> Self {
+    pub fn from_status(status: &tonic::Status) -> Self {
         let error = api::status::ClientError::from(status.clone());
         let violations =
             error.violations.iter().map(|it| (it.field.clone(), it.description.clone()));
@@ -70,22 +70,41 @@ impl Failure {
     }
 
     /// A failure with another exit code and reason.
-    pub(crate) fn of(exit: u8, reason: &str, message: String, remedy: &str) -> Self {
+    pub fn of(exit: u8, reason: &str, message: String, remedy: &str) -> Self {
         Self { reason: reason.into(), code: reason.into(), exit, ..Self::usage(message, remedy) }
     }
 
     /// The same, about a field.
     #[must_use]
-    pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
+    pub fn at(mut self, field: impl Into<String>) -> Self {
         self.field = field.into();
         self
     }
 
+    /// The same, with what was attempted before what went wrong.
+    #[must_use]
+    pub fn because(mut self, attempt: &str) -> Self {
+        self.message = format!("{attempt}: {}", self.message);
+        self
+    }
+
+    /// What to do about it; empty if nothing is known.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+
+    /// The same, with another remedy.
+    #[must_use]
+    pub fn then(mut self, remedy: &str) -> Self {
+        self.remedy = remedy.to_owned();
+        self
+    }
+
     /// Says it on standard error, and gives the exit code.
-    pub(crate) fn show(&self, output: Output) -> ExitCode {
+    pub fn show(&self, output: Output) -> ExitCode {
         let mut err = std::io::stderr().lock();
         // With nobody to tell, the exit code is all that is left.
-        let _ = if matches!(output, Output::Json | Output::Yaml) {
+        let _ = if output.is_structured() {
             writeln!(err, "{}", self.to_json())
         } else {
             write!(err, "{}", self.to_text())
@@ -93,7 +112,8 @@ impl Failure {
         ExitCode::from(self.exit)
     }
 
-    fn to_json(&self) -> serde_json::Value {
+    /// What is shown to programs.
+    pub fn to_json(&self) -> serde_json::Value {
         json!({ "error": {
             "code": self.code,
             "reason": self.reason,
@@ -131,6 +151,14 @@ impl Failure {
         text
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// A gRPC code as its users write it.
 fn code_word(code: tonic::Code) -> &'static str {

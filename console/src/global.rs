@@ -34,6 +34,13 @@ impl Global {
     }
 }
 
+impl Output {
+    /// Whether a program reads what is printed.
+    pub fn is_structured(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {

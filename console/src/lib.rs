@@ -18,10 +18,19 @@ mod profile;
 mod render;
 
 pub use command::Verb;
+pub use failure::{Failure, exit};
 pub use global::{Global, Output};
 pub use profile::{announce_dev, retire_dev};
 
 use std::process::ExitCode;
+
+/// Prints a document on standard output as the flags ask for; as YAML where they ask for no format.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print(document: &serde_json::Value, global: &Global) -> Result<(), Failure> {
+    render::Printer::new(global).document(document)
+}
 
 /// Carries out a verb, and says how it went.
 pub fn run(verb: Verb, global: Global) -> ExitCode {

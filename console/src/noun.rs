@@ -38,6 +38,10 @@ pub(crate) struct Query {
 /// Most rows asked for at once.
 const PAGE_SIZE: i32 = 500;
 
+/// Times a list begins anew because the pages of its revision are gone, as when the node that kept them
+/// died.
+const RELISTS_MAX: u32 = 3;
+
 const NOUNS: &[(Noun, &[&str], v1::Kind)] = &[
     (Noun::Tenant, &["tenant", "tenants"], v1::Kind::Tenant),
     (Noun::Host, &["host", "hosts"], v1::Kind::Host),
@@ -161,10 +165,8 @@ impl Noun {
     /// Lists all that match, page by page, as JSON.
     pub(crate) async fn list(self, client: &Client, query: &Query) -> Result<Vec<Value>, Failure> {
         macro_rules! list {
-            ($module:ident :: $client:ident, $field:ident, $request:expr) => {{
-                let mut all = Vec::new();
-                let mut page_token = String::new();
-                loop {
+            ($module:ident :: $client:ident, $field:ident, $request:expr) => {
+                all_pages(async |page_token: String| {
                     let page = client
                         .call(|channel| {
                             let request = $request(page_token.clone());
@@ -176,15 +178,12 @@ impl Noun {
                             }
                         })
                         .await?;
-                    for row in &page.$field {
-                        all.push(client.json(row)?);
-                    }
-                    if page.next_page_token.is_empty() {
-                        return Ok(all);
-                    }
-                    page_token = page.next_page_token;
-                }
-            }};
+                    let rows: Result<_, _> =
+                        page.$field.iter().map(|row| client.json(row)).collect();
+                    Ok((rows?, page.next_page_token))
+                })
+                .await
+            };
         }
         let plain = |page_token| v1::ListRequest {
             tenant: if self.is_of_tenant() { query.tenant.clone() } else { String::new() },
@@ -221,5 +220,62 @@ impl Noun {
     /// Columns of a table of them.
     pub(crate) fn columns(self, wide: bool) -> Vec<Column> {
         crate::render::columns(self, wide)
+    }
+}
+
+/// All rows of a list, of one revision: `page` gives the rows and the token of the next page for the token
+/// of a page, which is empty for the first. Begins anew when the pages have gone.
+async fn all_pages(
+    page: impl AsyncFn(String) -> Result<(Vec<Value>, String), Failure>,
+) -> Result<Vec<Value>, Failure> {
+    let (mut all, mut token, mut relists) = (Vec::new(), String::new(), 0);
+    loop {
+        match page(std::mem::take(&mut token)).await {
+            Ok((rows, next)) => {
+                all.extend(rows);
+                if next.is_empty() {
+                    return Ok(all);
+                }
+                token = next;
+            }
+            Err(gone) if gone.reason == "PAGE_EXPIRED" && relists < RELISTS_MAX => {
+                relists += 1;
+                all.clear();
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::exit;
+    use std::cell::Cell;
+
+    /// Lists pages `0` to `2` of which the last is gone `times` times; how often was asked.
+    async fn list(times: u32) -> (Result<Vec<Value>, Failure>, u32) {
+        let (asked, left) = (Cell::new(0), Cell::new(times));
+        let listed = all_pages(async |token: String| {
+            asked.set(asked.get() + 1);
+            match token.as_str() {
+                "" => Ok((vec![0.into()], "1".to_owned())),
+                "1" => Ok((vec![1.into()], "2".to_owned())),
+                _ if left.get() > 0 => {
+                    left.set(left.get() - 1);
+                    Err(Failure::of(exit::ERROR, "PAGE_EXPIRED", "gone".into(), "list again"))
+                }
+                _ => Ok((vec![2.into()], String::new())),
+            }
+        });
+        (listed.await, asked.get())
+    }
+
+    #[tokio::test]
+    async fn a_list_whose_pages_are_gone_begins_anew_and_has_each_row_once() {
+        assert_eq!(list(0).await, (Ok(vec![0.into(), 1.into(), 2.into()]), 3));
+        assert_eq!(list(RELISTS_MAX).await, (Ok(vec![0.into(), 1.into(), 2.into()]), 12));
+        let (given_up, asked) = list(u32::MAX).await;
+        assert_eq!((given_up.unwrap_err().reason.as_str(), asked), ("PAGE_EXPIRED", 12));
     }
 }

@@ -35,7 +35,7 @@ impl Printer {
 
     /// Whether a program reads what is printed.
     pub(crate) fn is_structured(self) -> bool {
-        matches!(self.output, Output::Json | Output::Yaml)
+        self.output.is_structured()
     }
 
     /// A list of one kind.

@@ -125,8 +125,8 @@ fn run_agent(run: Run, global: &console::Global) -> Result<()> {
 
 fn list(data: &Path, global: &console::Global) -> Result<()> {
     let jobs = local::list(data)?;
-    if matches!(global.output(), console::Output::Json) {
-        return print(&serde_json::to_string_pretty(&json!({ "items": jobs }))?);
+    if global.output().is_structured() {
+        return Ok(console::print(&json!({ "items": jobs }), global)?);
     }
     let mut text = format!("{:<60} {:<10} {:<8} GUARD\n", "JOB", "PHASE", "ASSIGNED");
     for job in jobs {

@@ -10,7 +10,7 @@ mod examples;
 mod processes;
 mod report;
 
-pub(crate) use report::failed;
+pub(crate) use crate::failed::failed;
 
 use crate::dev::{cluster::Cluster, console::Console};
 use anyhow::{Context, Result, bail};
@@ -38,17 +38,29 @@ pub(crate) struct Arguments {
 }
 
 /// How long everything may take to run.
-const RUNNING_TIMEOUT: Duration = Duration::from_secs(110);
+const RUNNING_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long it may take to find out why not everything runs.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+// A check ends within two minutes however it goes: agents, jobs and nodes are stopped one after another.
+const _: () = assert!(
+    RUNNING_TIMEOUT.as_secs()
+        + EXPLAIN_TIMEOUT.as_secs()
+        + 2 * processes::STOP_TIMEOUT.as_secs()
+        + processes::STOP_JOBS_TIMEOUT.as_secs()
+        < 120
+);
 
 /// Runs the cluster until Ctrl-C, or until the check is done.
 pub(crate) fn run(arguments: &Arguments, global: &::console::Global) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return report::failed(&anyhow::Error::from(error)),
+        Err(error) => return failed(&anyhow::Error::from(error)),
     };
     match runtime.block_on(dev(arguments, global)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::failed(&error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -69,7 +81,7 @@ async fn dev(arguments: &Arguments, global: &::console::Global) -> Result<()> {
         () = &mut interrupt => Ok(None),
         result = timeout(RUNNING_TIMEOUT, bring_up(&mut cluster, began)) => match result {
             Ok(result) => result.map(Some),
-            Err(_) => Err(cluster.explain().await),
+            Err(_) => Err(cluster.explain(EXPLAIN_TIMEOUT).await),
         },
     };
     let result = match result {

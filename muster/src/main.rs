@@ -2,6 +2,8 @@
 
 mod agent_verb;
 mod dev;
+mod failed;
+mod guard_verb;
 mod serve_verb;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,8 @@ enum Verb {
     Serve(serve_verb::Arguments),
     /// Runs the agent of an edge host, or looks at one
     Agent(agent_verb::Arguments),
+    /// Guards one job of this host; agents start it
+    Guard(guard_verb::Arguments),
     #[command(flatten)]
     Console(console::Verb),
 }
@@ -44,6 +48,35 @@ fn main() -> ExitCode {
         Verb::Dev(arguments) => dev::run(&arguments, &muster.global),
         Verb::Serve(arguments) => serve_verb::run(arguments, &muster.global),
         Verb::Agent(arguments) => agent_verb::run(arguments, &muster.global),
+        Verb::Guard(arguments) => guard_verb::run(&arguments),
         Verb::Console(verb) => console::run(verb, muster.global),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_verb_of_this_room_shows_examples() {
+        let mut command = Muster::command();
+        command.build();
+        command.clone().debug_assert();
+        let mut open: Vec<_> = ["dev", "serve", "agent", "guard"]
+            .map(|verb| command.find_subcommand(verb).cloned().unwrap())
+            .into();
+        let mut leaves = 0;
+        while let Some(command) = open.pop() {
+            let below: Vec<_> =
+                command.get_subcommands().filter(|it| it.get_name() != "help").cloned().collect();
+            if below.is_empty() {
+                leaves += 1;
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.starts_with("Examples:\n  "), "{} shows none", command.get_name());
+            }
+            open.extend(below);
+        }
+        assert!(leaves >= 6, "the walk must find the verbs");
     }
 }

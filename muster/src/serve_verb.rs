@@ -1,7 +1,8 @@
 //! `muster serve`: a control node on this machine.
 
-use crate::dev::failed;
-use anyhow::{Context, Result, bail};
+use crate::failed::failed;
+use anyhow::Result;
+use console::Failure;
 use node::{Begin, Config, LogFormat, Ticket};
 use std::{env, io::Write, path::PathBuf, process::ExitCode};
 
@@ -71,9 +72,15 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
         (_, true) => Begin::Bootstrap,
         (Some(token), _) => {
             if global.server.is_empty() {
-                bail!("--join needs --server: the address of a control node of the cluster");
+                let message = "--join needs --server: the address of a control node of the cluster";
+                let remedy = "name one or several with --server HOST:PORT,...";
+                return Err(Failure::usage(message.into(), remedy).at("server").into());
             }
-            let token = token.parse().context("read the join token")?;
+            let token = token.parse().map_err(|bad| {
+                let message = format!("the join token cannot be read: {bad}");
+                let remedy = "give all of what `muster token create --kind node` printed";
+                Failure::usage(message, remedy).at("join")
+            })?;
             Begin::Join(Ticket { token, servers: global.server.clone() })
         }
         (None, false) => Begin::Again,
@@ -89,7 +96,11 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
 fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
     let mut flags = Vec::new();
     for setting in &arguments.set {
-        let (key, value) = setting.split_once('=').context("--set takes KEY=VALUE")?;
+        let (key, value) = setting.split_once('=').ok_or_else(|| {
+            let message = format!("--set takes KEY=VALUE, not {setting:?}");
+            let remedy = "write it as --set lease.ttl_ms=20000";
+            Failure::usage(message, remedy).at("set")
+        })?;
         flags.push((key.to_owned(), value.to_owned()));
     }
     let mut add = |key: &str, value: Option<String>| {

@@ -5,17 +5,20 @@
 //! missing role in the cluster, a method that states no access. Where the request names a tenant the
 //! answer needs the decoded request: a service gets at it through [`Shared::granted_in_tenant`],
 //! [`Shared::granted`] or [`Granted::also`] only, and the layer withholds the answer of a service that
-//! asked none of them. `identity::authorize` judges; this file only gathers what it needs.
+//! asked none of them. `identity::authorize` judges; this file only gathers what it needs. What goes on for
+//! long is judged again as it goes on: [`Shared::while_granted`].
 
 mod layer;
+mod standing;
 
 pub(crate) use layer::Access;
+use standing::Standing;
 
 use crate::{Shared, refusal};
 use api::access::{RequiredScope, Requirement, TenantNamed};
 use consensus::Ledger;
 use identity::{BindingLookup, Denied, Principal, Visibility};
-use model::{Caller, Digest, HostState, Name, NodeId, Role, Scope, State};
+use model::{Caller, Digest, HostState, Name, NodeId, Role, Scope, State, Timestamp};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -40,6 +43,8 @@ struct Passed {
     key: Option<Digest>,
     caller: Caller,
     requirement: &'static Requirement,
+    /// When the caller's certificate ends, in Unix ms.
+    not_after_ms: Option<u64>,
     granted: Arc<AtomicBool>,
 }
 
@@ -54,7 +59,7 @@ pub struct Granted<T> {
     pub deadline: Instant,
     /// SHA-256 of the public key that the caller proved to have; `None` without a certificate.
     pub key: Option<Digest>,
-    principal: Option<Principal>,
+    standing: Standing,
 }
 
 impl<L: Ledger> Shared<L> {
@@ -68,7 +73,7 @@ impl<L: Ledger> Shared<L> {
         if passed.requirement.scope == RequiredScope::Tenant {
             return Err(Status::internal("the service did not ask for a grant in the tenant"));
         }
-        Ok(self.grant(passed, request))
+        Ok(self.grant(passed, None, request))
     }
 
     /// Lets a call through if its caller may do this in the tenant that the request names.
@@ -86,14 +91,15 @@ impl<L: Ledger> Shared<L> {
         let deadline = self.deadline(request.metadata().as_ref());
         let need = (passed.requirement, Some(&tenant));
         self.judge(passed.principal.as_ref(), need, deadline).await?;
-        Ok(self.grant(passed, request))
+        Ok(self.grant(passed, Some(tenant), request))
     }
 
-    fn grant<T>(&self, passed: Passed, request: Request<T>) -> Granted<T> {
+    fn grant<T>(&self, passed: Passed, tenant: Option<Name>, request: Request<T>) -> Granted<T> {
         passed.granted.store(true, Ordering::Relaxed);
         let deadline = self.deadline(request.metadata().as_ref());
-        let Passed { principal, key, caller, .. } = passed;
-        Granted { caller, request: request.into_inner(), deadline, key, principal }
+        let Passed { principal, key, caller, requirement, not_after_ms, .. } = passed;
+        let standing = Standing { principal, requirement, tenant, not_after_ms };
+        Granted { caller, request: request.into_inner(), deadline, key, standing }
     }
 
     /// Judges by the local state, and once more by one that is surely up to date before refusing: a
@@ -127,7 +133,9 @@ impl<T> Granted<T> {
     #[cfg(test)]
     pub(crate) fn for_test(caller: Caller, request: T) -> Self {
         let deadline = Instant::now() + std::time::Duration::from_secs(10);
-        Self { caller, request, deadline, key: None, principal: None }
+        let requirement = &api::access::TABLE[0].1;
+        let standing = Standing { principal: None, requirement, tenant: None, not_after_ms: None };
+        Self { caller, request, deadline, key: None, standing }
     }
 
     /// Whether the caller may also do what `requirement` asks, in `tenant` if it has scope TENANT.
@@ -140,18 +148,27 @@ impl<T> Granted<T> {
         requirement: &Requirement,
         tenant: Option<&Name>,
     ) -> Result<(), Status> {
-        shared.judge(self.principal.as_ref(), (requirement, tenant), self.deadline).await
+        let principal = self.standing.principal.as_ref();
+        shared.judge(principal, (requirement, tenant), self.deadline).await
     }
 
     /// Whether the state lent lets the caller do what `requirement` asks: for calls that go on for
     /// long.
     pub fn still(&self, state: &State, requirement: &Requirement, tenant: Option<&Name>) -> bool {
-        authorized(state, self.principal.as_ref(), (requirement, tenant)).is_ok()
+        authorized(state, self.standing.principal.as_ref(), (requirement, tenant)).is_ok()
+    }
+
+    /// Refuses a caller whose certificate has ended since: for calls that go on for long.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED `CERTIFICATE`.
+    pub fn unexpired(&self, now: Timestamp) -> Result<(), Status> {
+        self.standing.unexpired(now).map_err(refusal::of_denied)
     }
 
     /// The tenants in which the caller has at least `role`, by the state lent.
     pub fn visibility(&self, state: &State, role: Role) -> Visibility {
-        identity::visibility(self.principal.as_ref(), &Bindings(state), role_of(role))
+        identity::visibility(self.standing.principal.as_ref(), &Bindings(state), role_of(role))
     }
 }
 

@@ -108,6 +108,9 @@ pub struct ServerConfig {
     pub peer_connections_max: usize,
     /// Calls at a time over all connections of the client port; one more is refused.
     pub calls_max: usize,
+    /// How often it is judged again whether the caller of a stream may still have it, while nothing is
+    /// streamed, in ms.
+    pub judge_ms: u64,
     /// Validity of a join token that names none, in ms.
     pub token_ttl_ms: u64,
     /// Longest validity of a join token, in ms.
@@ -129,6 +132,7 @@ impl Default for ServerConfig {
             client_connections_max: 16_384,
             peer_connections_max: 256,
             calls_max: 32_768,
+            judge_ms: 1_000,
             token_ttl_ms: 24 * 60 * 60 * 1_000,
             token_ttl_max_ms: 30 * 24 * 60 * 60 * 1_000,
             stop_ms: 5_000,
@@ -303,6 +307,7 @@ impl Config {
             ("server.client_connections_max", self.server.client_connections_max as u64),
             ("server.peer_connections_max", self.server.peer_connections_max as u64),
             ("server.calls_max", self.server.calls_max as u64),
+            ("server.judge_ms", self.server.judge_ms),
             ("server.token_ttl_ms", self.server.token_ttl_ms),
             ("server.join_ms", self.server.join_ms),
             ("server.join_retry_ms", self.server.join_retry_ms),

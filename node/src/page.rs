@@ -2,8 +2,9 @@
 //!
 //! The first page of a list forks the state and keeps the fork under its revision; the token of the next
 //! page names the revision and the last row shown. A fork is kept for a while and as long as there is
-//! room: a page of one that has gone is refused, and the list begins anew. Forks share their rows, so
-//! each costs what changed since.
+//! room. A node that keeps none, because it lost it or another node began the list, forks again if its
+//! state is still of that revision; else the page is refused, and the list begins anew. Forks share their
+//! rows, so each costs what changed since.
 
 use crate::{PagesConfig, refusal};
 use api::page::{After, Page as Asked, encode};
@@ -71,22 +72,39 @@ impl Pages {
         Self { config, forks: Arc::default() }
     }
 
-    /// The fork that a token names; `None` for the first page: see [`Pages::first`].
+    /// The fork that a token names; `None` for the first page: see [`Pages::first`]. `again` forks
+    /// the state as it is now, if it is of the revision that it is given.
     ///
     /// # Errors
     /// OUT_OF_RANGE `PAGE_EXPIRED`; INVALID_ARGUMENT for a token that is none of ours.
-    pub(crate) fn resume(&self, wanted: &Wanted<'_>) -> Result<Option<Start>, Status> {
+    pub(crate) fn resume(
+        &self,
+        wanted: &Wanted<'_>,
+        again: impl FnOnce(Revision) -> Option<State>,
+    ) -> Result<Option<Start>, Status> {
         let Asked { size: rows, after } = read(wanted)?;
         let Some(After { revision, resource }) = after else { return Ok(None) };
         let after = api::resource::parse("page_token", &resource)
             .map_err(|rejection| refusal::of_rejection(&rejection))?;
+        let state = match self.kept(revision) {
+            Some(state) => state,
+            None => {
+                let state = again(revision).ok_or_else(|| refusal::page_expired(revision))?;
+                self.keep(state.clone());
+                state
+            }
+        };
+        Ok(Some(Start { state, after: Some(after), rows, filter: wanted.filter.clone() }))
+    }
+
+    /// The fork of a revision, which is kept for longer because it is in use.
+    fn kept(&self, revision: Revision) -> Option<State> {
         let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         forks.retain(|_, fork| fork.until > now);
-        let fork = forks.get_mut(&revision).ok_or_else(|| refusal::page_expired(revision))?;
+        let fork = forks.get_mut(&revision)?;
         fork.until = now + Duration::from_millis(self.config.fork_ms);
-        let state = fork.state.clone();
-        Ok(Some(Start { state, after: Some(after), rows, filter: wanted.filter.clone() }))
+        Some(fork.state.clone())
     }
 
     /// Begins a list on a fork of the state.
@@ -162,6 +180,31 @@ mod tests {
         state
     }
 
+    /// The state has gone on.
+    fn gone(_: Revision) -> Option<State> {
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_did_not_begin_a_list_goes_on_with_it_at_the_same_revision_only() {
+        let config = PagesConfig { forks_max: 2, fork_ms: 1_000 };
+        let (began, other) = (Pages::new(config.clone()), Pages::new(config));
+        let start = began.first(&wanted("", "x"), state_at(7)).unwrap();
+        let token = began.page(&start, list(&start)).next;
+        let at = |now: u64| move |asked| (asked == Revision(now)).then(|| state_at(now));
+        let expired = other.resume(&wanted(&token, "x"), at(8)).map(|_| ()).unwrap_err();
+        assert_eq!(expired.code(), Code::OutOfRange);
+        let start = other.resume(&wanted(&token, "x"), at(7)).unwrap().unwrap();
+        let second = other.page(&start, list(&start));
+        assert_eq!(
+            (second.rows, second.revision),
+            (vec!["tenants/c".into(), "tenants/d".into()], 7)
+        );
+        // Now it has a fork of its own, and its state may go on.
+        let start = other.resume(&wanted(&second.next, "x"), at(9)).unwrap().unwrap();
+        assert_eq!(other.page(&start, list(&start)).rows, ["tenants/e"]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn pages_are_of_one_revision_until_they_expire() {
         let pages = Pages::new(PagesConfig { forks_max: 2, fork_ms: 1_000 });
@@ -169,18 +212,18 @@ mod tests {
         let first = pages.page(&start, list(&start));
         assert_eq!((first.rows.len(), first.revision), (2, 7));
 
-        assert!(pages.resume(&wanted(&first.next, "y")).is_err(), "another list's token");
-        let start = pages.resume(&wanted(&first.next, "x")).unwrap().unwrap();
+        assert!(pages.resume(&wanted(&first.next, "y"), gone).is_err(), "another list's token");
+        let start = pages.resume(&wanted(&first.next, "x"), gone).unwrap().unwrap();
         let second = pages.page(&start, list(&start));
         assert_eq!(second.rows, ["tenants/c", "tenants/d"]);
         assert_eq!(second.revision, 7);
-        let start = pages.resume(&wanted(&second.next, "x")).unwrap().unwrap();
+        let start = pages.resume(&wanted(&second.next, "x"), gone).unwrap().unwrap();
         let third = pages.page(&start, list(&start));
         assert_eq!((third.rows.len(), third.next.as_str()), (1, ""));
 
         tokio::time::advance(Duration::from_millis(1_001)).await;
-        let gone = pages.resume(&wanted(&second.next, "x")).map(|_| ()).unwrap_err();
-        assert_eq!(gone.code(), Code::OutOfRange);
+        let expired = pages.resume(&wanted(&second.next, "x"), gone).map(|_| ()).unwrap_err();
+        assert_eq!(expired.code(), Code::OutOfRange);
     }
 
     #[tokio::test(start_paused = true)]
@@ -193,7 +236,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         let known: Vec<_> =
-            tokens.iter().map(|token| pages.resume(&wanted(token, "x")).is_ok()).collect();
+            tokens.iter().map(|token| pages.resume(&wanted(token, "x"), gone).is_ok()).collect();
         assert_eq!(known, [false, true, true]);
     }
 }

@@ -32,6 +32,7 @@ pub fn of_ledger(error: &Error) -> Status {
         Error::Overloaded => api::status::overloaded(),
         Error::Stopped => api::status::stopped(),
         Error::Unknown => api::status::unknown_outcome(),
+        Error::TooLarge { bytes, max } => api::status::command_too_large(*bytes, *max),
     }
 }
 

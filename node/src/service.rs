@@ -135,7 +135,11 @@ impl<L: Ledger> Nouns<L> {
         stale: bool,
         rows: impl for<'a> FnOnce(&'a State, Option<&'a Key>) -> Result<Rows<'a, M>, Rejection>,
     ) -> Result<Page<M>, Status> {
-        let start = match self.pages.resume(&wanted)? {
+        let again = |revision| {
+            let ledger = &self.shared.ledger;
+            ledger.read(|state| (state.globals.revision == revision).then(|| state.clone()))
+        };
+        let start = match self.pages.resume(&wanted, again)? {
             Some(start) => start,
             None => {
                 self.shared.linearize_or_stale(stale, call.deadline).await?;

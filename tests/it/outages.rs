@@ -51,6 +51,13 @@ fn an_upload_goes_on_through_another_node_when_the_leader_dies() {
     until("a part of the image is durable", 30, || uploaded(&folder) > 4 << 20);
     cluster.kill_node(leader);
     let image = Answer::of(&push.wait_with_output().unwrap()).json();
+    let number = |field: &str| image[field].as_u64().unwrap_or_else(|| panic!("{field}: {image}"));
+    let size = image["size_bytes"].as_u64().or_else(|| image["size_bytes"].as_str()?.parse().ok());
+    let (size, chunk) = (size.unwrap(), 1 << 20);
+    // What was acknowledged is durable on a majority: the node that was asked next knew of it.
+    let resumed = number("resumed_from");
+    assert!(resumed > 2 * chunk && resumed < size, "it goes on where it was: {image}");
+    assert!(number("sent_bytes") <= size + chunk, "nothing acknowledged is sent again: {image}");
     let listed = cluster.cli(&["-t", "acme", "image", "list", "-o", "json"]).json();
     assert_eq!(listed["items"][0]["digest"], image["digest"]);
     cluster.restart_node(leader);

@@ -52,8 +52,15 @@ fn is_test(name: &str) -> bool {
         || name.ends_with("_tests.rs")
 }
 
-/// Lines before the test module at the end of the file.
+/// Lines without the tests at the end of the file. Those in a file of their own, and what else is for tests
+/// only, do not end the product's lines.
 fn product_lines(text: &str) -> usize {
     let lines: Vec<_> = text.lines().collect();
-    lines.iter().position(|line| line.starts_with("#[cfg(test)]")).unwrap_or(lines.len())
+    lines.iter().position(|line| *line == "mod tests {").unwrap_or(lines.len())
+}
+
+#[test]
+fn only_tests_at_the_end_of_a_file_are_not_counted() {
+    assert_eq!(product_lines("//! x\n#[cfg(test)]\nmod tests;\nfn y() {}\n"), 4);
+    assert_eq!(product_lines("//! x\n#[cfg(test)]\nfn z() {}\n#[cfg(test)]\nmod tests {\n}\n"), 4);
 }

@@ -231,3 +231,24 @@ async fn the_leader_notes_which_nodes_are_out_of_contact() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_too_large_for_the_log_is_refused_in_its_own_words_at_every_node() {
+    let max = 4 << 10;
+    let world = World::start(3, Config { command_bytes_max: max, ..config() }).await;
+    for id in (1..=3).map(NodeId) {
+        let Command::ApplyTenant { mut draft, display_name } = tenant("large") else {
+            unreachable!("a tenant is applied")
+        };
+        draft.annotations.insert("note".to_owned(), "x".repeat(max));
+        let large = Command::ApplyTenant { draft, display_name };
+        let began = Instant::now();
+        let refused = world.ledger(id).propose(proposal(large)).await.unwrap_err();
+        let Error::TooLarge { bytes, max: told } = refused else { panic!("{id}: {refused:?}") };
+        assert!(bytes > told && told == max as u64, "{bytes} of {told}");
+        assert!(refused.certainly_not_done());
+        assert!(began.elapsed() < Duration::from_secs(1), "it is not tried again");
+        apply_tenant(&world.ledger(id), &format!("after-{id}")).await;
+    }
+    assert!(!has_tenant(&world.converge().await, "large"));
+}

@@ -58,6 +58,25 @@ pub struct Arguments {
     wait: Option<Duration>,
 }
 
+impl Arguments {
+    /// Name and version of the stored package to deploy; `None` for an image.
+    fn stored(&self) -> Option<(&str, &str)> {
+        self.what.split_once('@').filter(|_| !Path::new(&self.what).exists())
+    }
+
+    /// Refuses before anything is pushed or asked what could not be done.
+    fn check(&self) -> Result<(), Failure> {
+        let Some(policy) = &self.on_disconnect else { return Ok(()) };
+        if self.stored().is_some() {
+            let message =
+                format!("{} has the policy of its applications, which never changes", self.what);
+            let remedy = "leave it out, or apply another version of the package with this policy";
+            return Err(Failure::usage(message, remedy).at("on_disconnect"));
+        }
+        document::on_disconnect(policy).map(|_| ()).map_err(|bad| bad.at("on_disconnect"))
+    }
+}
+
 /// A package version that is, or is to be.
 struct Package {
     name: String,
@@ -71,12 +90,11 @@ struct Package {
 }
 
 pub(super) async fn run(session: &Session, arguments: Arguments) -> Result<ExitCode, Failure> {
+    arguments.check()?;
     let tenant = session.client.tenant().await?;
-    let package = match arguments.what.split_once('@') {
-        Some((name, version)) if !Path::new(&arguments.what).exists() => {
-            stored(session, &tenant, name, version).await?
-        }
-        _ => lone_image(session, &tenant, &arguments).await?,
+    let package = match arguments.stored() {
+        Some((name, version)) => stored(session, &tenant, name, version).await?,
+        None => lone_image(session, &tenant, &arguments).await?,
     };
     let name = arguments.name.clone().unwrap_or_else(|| package.name.clone());
     let spec = spec(&arguments, &package);
@@ -203,5 +221,29 @@ fn spec(arguments: &Arguments, package: &Package) -> v1::DeploymentSpec {
         overrides,
         targets: Some(v1::Targets { targets: Some(targets) }),
         strategy: Some(v1::Strategy { max_unavailable: arguments.max_unavailable }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::exit;
+    use clap::{Args, FromArgMatches};
+
+    fn read(words: &[&str]) -> Arguments {
+        let command = Arguments::augment_args(clap::Command::new("deploy").no_binary_name(true));
+        let all = [words, &["--cluster", "north"]].concat();
+        Arguments::from_arg_matches(&command.try_get_matches_from(all).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_policy_that_would_be_ignored_or_is_none_is_refused_before_anything_is_sent() {
+        for words in [["shop@1.0", "--on-disconnect=stop"], ["./image", "--on-disconnect=hope"]] {
+            let refused = read(&words).check().unwrap_err();
+            assert_eq!((refused.exit, refused.field.as_str()), (exit::USAGE, "on_disconnect"));
+            assert!(!refused.remedy.is_empty(), "{words:?}");
+        }
+        assert_eq!(read(&["./image", "--on-disconnect=stop"]).check(), Ok(()));
+        assert_eq!(read(&["shop@1.0"]).check(), Ok(()));
     }
 }

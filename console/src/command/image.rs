@@ -29,9 +29,10 @@ pub enum Verb {
     Validate(Source),
     /// Pushes an image; goes on where an earlier push stopped
     #[command(
-        after_help = "Examples:\n  muster image push ./ticker/image\n  muster image push ticker.zip -o name"
+        after_help = "Examples:\n  muster image push ./ticker/image\n  muster image push ticker.zip -o json\n  \
+        muster image push ticker.zip --no-validate    let the control nodes judge it alone"
     )]
-    Push(Source),
+    Push(Push),
     /// Lists images
     #[command(after_help = "Examples:\n  muster image list")]
     List,
@@ -50,11 +51,21 @@ pub struct Source {
     path: PathBuf,
 }
 
+/// What to push, and how.
+#[derive(Debug, clap::Args)]
+pub struct Push {
+    #[command(flatten)]
+    source: Source,
+    /// Do not judge it on this machine first; the control nodes judge it in any case
+    #[arg(long)]
+    no_validate: bool,
+}
+
 pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Validate(source) => validate(&source, session.printer),
-        Verb::Push(source) => {
-            let image = push(session, &source.path).await?;
+        Verb::Push(Push { source, no_validate }) => {
+            let image = send(session, open(&source.path, !no_validate)?).await?;
             if session.printer.is_structured() {
                 return session.printer.document(&image);
             }
@@ -74,19 +85,20 @@ struct Local {
     file: File,
     digest: Digest,
     size_bytes: u64,
-    manifest: Manifest,
+    /// What it describes, if it was judged.
+    manifest: Option<Manifest>,
 }
 
 pub(super) fn validate(source: &Source, printer: Printer) -> Result<(), Failure> {
-    let local = open(&source.path)?;
+    let local = open(&source.path, true)?;
+    let Some(manifest) = &local.manifest else { return Ok(()) };
     if printer.is_structured() {
         return printer.document(&json!({
             "digest": local.digest.to_string(),
             "size_bytes": local.size_bytes,
-            "manifest": local.manifest,
+            "manifest": manifest,
         }));
     }
-    let manifest = &local.manifest;
     printer.text(&format!(
         "{} {} is a valid {} image of {} modules, {} bytes\n{}\n",
         manifest.name,
@@ -98,7 +110,8 @@ pub(super) fn validate(source: &Source, printer: Printer) -> Result<(), Failure>
     ))
 }
 
-fn open(path: &Path) -> Result<Local, Failure> {
+/// Opens a zip, or packs a folder. A folder that no zip could hold is refused even unjudged.
+fn open(path: &Path, judged: bool) -> Result<Local, Failure> {
     let limits = Limits::default();
     let unreadable = |error: std::io::Error| {
         let message = format!("{} cannot be read: {error}", path.display());
@@ -121,6 +134,9 @@ fn open(path: &Path) -> Result<Local, Failure> {
         (file, digest, size_bytes)
     };
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    if !judged {
+        return Ok(Local { file, digest, size_bytes, manifest: None });
+    }
     let valid = app_image::validate(&mut file, &limits).map_err(|error| match error {
         Invalid::Violations(all) => faults(path, &all),
         Invalid::Read(error) => unreadable(error),
@@ -128,7 +144,7 @@ fn open(path: &Path) -> Result<Local, Failure> {
     for warning in &valid.warnings {
         say(&format!("warning: {}: {}", warning.path, warning.detail));
     }
-    Ok(Local { file, digest, size_bytes, manifest: valid.manifest })
+    Ok(Local { file, digest, size_bytes, manifest: Some(valid.manifest) })
 }
 
 /// A file without a name, in the temporary folder.
@@ -182,9 +198,22 @@ fn describe(violation: &Violation) -> (String, String) {
     (place, format!("[{}] {}; {}", code.code(), violation.detail, code.remedy()))
 }
 
-/// Pushes an image and returns it as JSON.
+/// Pushes an image that is judged here first, and returns it as JSON.
 pub(crate) async fn push(session: &Session, path: &Path) -> Result<Value, Failure> {
-    let mut local = open(path)?;
+    send(session, open(path, true)?).await
+}
+
+/// How an upload went.
+#[derive(Debug, Default)]
+struct Sent {
+    /// Where it went on, after an earlier push or through another node; 0 if neither happened.
+    resumed_from: u64,
+    /// Bytes that were sent and taken, those sent again included.
+    bytes: u64,
+}
+
+/// Pushes an image and returns it as JSON, with `resumed_from` and `sent_bytes`.
+async fn send(session: &Session, mut local: Local) -> Result<Value, Failure> {
     let tenant = session.client.tenant().await?;
     let digest = local.digest.to_string();
     let begin = v1::BeginUploadRequest {
@@ -202,9 +231,10 @@ pub(crate) async fn push(session: &Session, path: &Path) -> Result<Value, Failur
                 }
             })
             .await?;
-    if !upload.finished {
-        send_chunks(session, &tenant, &mut local, &mut upload).await?;
-    }
+    let sent = match upload.finished {
+        true => Sent::default(),
+        false => send_chunks(session, &tenant, &mut local, &mut upload).await?,
+    };
     let finish = v1::FinishUploadRequest {
         tenant: tenant.clone(),
         upload_id: upload.id.clone(),
@@ -220,10 +250,13 @@ pub(crate) async fn push(session: &Session, path: &Path) -> Result<Value, Failur
             }
         })
         .await?;
-    match &finished.image {
-        Some(image) => session.client.json(image),
-        None => Noun::Image.get(&session.client, &Noun::Image.resource(&tenant, &digest)?).await,
-    }
+    let mut image = match &finished.image {
+        Some(image) => session.client.json(image)?,
+        None => Noun::Image.get(&session.client, &Noun::Image.resource(&tenant, &digest)?).await?,
+    };
+    image["resumed_from"] = sent.resumed_from.into();
+    image["sent_bytes"] = sent.bytes.into();
+    Ok(image)
 }
 
 async fn send_chunks(
@@ -231,14 +264,17 @@ async fn send_chunks(
     tenant: &str,
     local: &mut Local,
     upload: &mut v1::Upload,
-) -> Result<(), Failure> {
+) -> Result<Sent, Failure> {
     let bar = indicatif::ProgressBar::new(local.size_bytes);
     let style = "{msg} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec}";
     if let Ok(style) = indicatif::ProgressStyle::with_template(style) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.set_message(format!("{} {}", local.manifest.name, local.manifest.version));
+    let name = local.manifest.as_ref().map(|it| format!("{} {}", it.name, it.version));
+    bar.set_message(name.unwrap_or_else(|| "image".to_owned()));
     let digest = local.digest.to_string();
+    let mut sent = Sent { resumed_from: upload.offset, bytes: 0 };
+    let mut server = session.client.server().0.to_owned();
     while upload.offset < local.size_bytes {
         bar.set_position(upload.offset);
         let request = v1::WriteChunkRequest {
@@ -261,7 +297,15 @@ async fn send_chunks(
             })
             .await;
         upload.offset = match written {
-            Ok(written) => written.durable_offset,
+            Ok(written) => {
+                let (addr, _) = session.client.server();
+                if addr != server {
+                    server = addr.to_owned();
+                    sent.resumed_from = upload.offset;
+                }
+                sent.bytes += request.data.len() as u64;
+                written.durable_offset
+            }
             // Another node was asked and holds less, or more: it says where to go on.
             Err(failure) if failure.reason == "UPLOAD_OFFSET" => {
                 let offset = failure.metadata.get("offset").and_then(|it| it.parse().ok());
@@ -271,7 +315,7 @@ async fn send_chunks(
         };
     }
     bar.finish_and_clear();
-    Ok(())
+    Ok(sent)
 }
 
 fn chunk(local: &mut Local, upload: &v1::Upload) -> Result<Vec<u8>, Failure> {

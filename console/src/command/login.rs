@@ -21,9 +21,6 @@ pub struct Arguments {
     token: String,
 }
 
-/// How long the whole of it may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<ExitCode, Failure> {
     let token: JoinToken = arguments.token.parse().map_err(|error| {
         Failure::usage(format!("the token cannot be read: {error}"), "copy it whole").at("token")
@@ -37,11 +34,13 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> Result<ExitCod
     if global.server.is_empty() {
         return Err(Failure::usage("no control node is named".into(), "add --server host:port"));
     }
-    match tokio::time::timeout(TIMEOUT, enrol(&token, &arguments.token, global, folder)).await {
+    let limit = Duration::from_secs(global.timeout);
+    match tokio::time::timeout(limit, enrol(&token, &arguments.token, global, folder)).await {
         Ok(done) => done,
         Err(_) => {
             let message = "no control node answered in time".to_owned();
-            Err(Failure::of(exit::ERROR, "TIMEOUT", message, "see that it runs and can be reached"))
+            let remedy = "see that it runs and can be reached, or give it longer with --timeout";
+            Err(Failure::of(exit::ERROR, "TIMEOUT", message, remedy).at("server"))
         }
     }
 }

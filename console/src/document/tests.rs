@@ -97,3 +97,17 @@ fn what_is_wrong_is_named() {
         assert!(located, "{case} says where: {failure:?}");
     }
 }
+
+#[test]
+fn as_many_documents_as_the_rules_take_are_read_and_one_more_is_refused() {
+    let write = |number: usize| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let one = |at| format!("apiVersion: muster/v1\nkind: Tenant\nmetadata: {{name: t{at}}}\n");
+        fs::write(file.path(), (0..number).map(one).collect::<Vec<_>>().join("---\n")).unwrap();
+        file
+    };
+    assert_eq!(read(write(500).path(), "acme").unwrap().len(), 500);
+    let refused = read(write(501).path(), "acme").unwrap_err();
+    assert_eq!((refused.exit, refused.field.as_str()), (crate::failure::exit::USAGE, "file"));
+    assert!(refused.remedy.contains("500"), "{}", refused.remedy);
+}

@@ -2,10 +2,11 @@
 
 use super::{
     console::Console,
-    processes::{Member, stop},
+    processes::{Member, stop, stop_jobs},
     report::say,
 };
-use anyhow::{Context, Result, anyhow, bail};
+use ::console::{Failure, exit};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
     fs,
@@ -13,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// Number of control nodes, and of agents.
 const SIZE: usize = 3;
@@ -131,26 +133,26 @@ impl Cluster {
     }
 
     /// Why it does not all run: what the console says, for a person.
-    pub(crate) async fn explain(&mut self) -> anyhow::Error {
+    pub(crate) async fn explain(&mut self, limit: Duration) -> anyhow::Error {
         if let Err(error) = self.check() {
             return error;
         }
-        let seen = match self.console().run(&["-t", TENANT, "get", "jobs"]).await {
-            Ok(table) => table,
-            Err(error) => format!("{error:#}"),
+        let console = self.console();
+        let seen = match timeout(limit, console.run(&["-t", TENANT, "get", "jobs"])).await {
+            Ok(Ok(table)) => table,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "the control nodes do not answer".to_owned(),
         };
-        anyhow!("not everything runs in time; logs are in {}\n{seen}", self.folder.display())
+        let message = format!("not everything runs in time\n{seen}");
+        let remedy = "keep the logs with --data DIR, and read DIR/*.log";
+        Failure::of(exit::NOT_REACHED, "NOT_RUNNING", message, remedy).at("jobs").into()
     }
 
     /// Stops everything: agents, then the jobs they leave running, then control nodes.
     pub(crate) async fn stop(self) {
         let folders: Vec<_> = self.agents.iter().map(|agent| agent.folder.clone()).collect();
         stop(self.agents).await;
-        for folder in folders {
-            if let Err(error) = agent::local::stop_all(&folder) {
-                say(&format!("stopping the jobs below {}: {error}", folder.display()));
-            }
-        }
+        stop_jobs(&folders);
         stop(self.nodes).await;
         retire_announcement(&self.folder);
     }

@@ -1,6 +1,8 @@
 //! The processes of a development cluster: started in order, stopped in reverse, nothing left behind.
 
-use anyhow::{Context, Result, bail};
+use super::report::say;
+use ::console::{Failure, exit};
+use anyhow::{Context, Result};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -14,8 +16,14 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a process may take to end by itself before it is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long processes may take to end by themselves before they are killed.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the jobs of all agents may take to end before their guards are killed.
+pub(crate) const STOP_JOBS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest that one job of the examples may take to end: its grace, and a guard's time to answer.
+const STOP_JOB_LONGEST: Duration = Duration::from_secs(8);
 
 /// One process of the cluster.
 #[derive(Debug)]
@@ -61,7 +69,12 @@ impl Member {
     /// An error with the end of its log if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait().context("look at a child")? {
-            bail!("{} ended ({status}); its log ends:\n{}", self.name, self.log_end());
+            let message =
+                format!("{} ended ({status}); its log ends:\n{}", self.name, self.log_end());
+            let remedy = "see what its log says; with --data DIR the logs are kept in DIR";
+            return Err(Failure::of(exit::ERROR, "PROCESS_ENDED", message, remedy)
+                .at(&self.name)
+                .into());
         }
         Ok(())
     }
@@ -73,10 +86,14 @@ impl Member {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            // It may have ended by itself: that is what is wanted.
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
+        send(self.child.id(), signal);
+    }
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        // It may have ended by itself: that is what is wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 
@@ -112,6 +129,24 @@ pub(crate) async fn stop(mut members: Vec<Member>) {
                 member.signal(Signal::SIGKILL);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Ends the jobs that agents left running below their folders. Each is asked to end until the deadline;
+/// then its guard is killed, and the kernel takes the job along.
+pub(crate) fn stop_jobs(folders: &[PathBuf]) {
+    let deadline = Instant::now() + STOP_JOBS_TIMEOUT;
+    for folder in folders {
+        let jobs = agent::local::guard_pids(folder).unwrap_or_default();
+        for (job, pid) in jobs {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left < STOP_JOB_LONGEST {
+                send(pid, Signal::SIGKILL);
+            } else if let Err(error) = agent::local::stop(folder, &job) {
+                say(&format!("{job} does not stop and is killed: {error}"));
+                send(pid, Signal::SIGKILL);
+            }
         }
     }
 }

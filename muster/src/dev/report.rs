@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use std::{
     io::{IsTerminal, Write},
     path::Path,
-    process::ExitCode,
     time::Duration,
 };
 
@@ -20,12 +19,6 @@ use std::{
 pub(crate) fn say(line: &str) {
     // Nobody may be listening; that is no reason to stop a cluster.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// Says why it failed, and what the exit code is.
-pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    say(&format!("error: {error:#}"));
-    ExitCode::FAILURE
 }
 
 /// What the console says of the examples.
@@ -161,11 +154,10 @@ fn seconds(duration: Duration) -> f64 {
 
 /// Prints the result of a check on standard output.
 pub(crate) fn print_check(measured: &Value, global: &::console::Global) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    if matches!(global.output(), ::console::Output::Json) {
-        writeln!(out, "{}", serde_json::to_string_pretty(measured)?)?;
-        return Ok(());
+    if global.output().is_structured() {
+        return Ok(::console::print(measured, global)?);
     }
+    let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "partitions running          {}",

@@ -145,8 +145,9 @@ impl<L: Ledger> Access<L> {
             judged.map_err(refusal::of_denied)?;
         }
         let key = peer.map(|peer| Digest(peer.key_sha256));
+        let not_after_ms = peer.map(|peer| peer.not_after_ms);
         let granted = Arc::new(AtomicBool::new(false));
-        Ok(Passed { principal, key, caller, requirement, granted })
+        Ok(Passed { principal, key, caller, requirement, not_after_ms, granted })
     }
 }
 

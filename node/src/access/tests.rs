@@ -3,6 +3,8 @@
 //! What must come out is computed from the access option of the rpc by a second, plainer set of rules
 //! than those of the product. A new rpc fails here until it has a valid request below.
 
+use super::{Granted, standing::Standing};
+use crate::Config;
 use crate::testing::{
     TestNode, agent, cluster, deployment, digest, host, image, name, operator, package, spec,
     tenant,
@@ -12,9 +14,12 @@ use api::{
     v1,
 };
 use consensus::Ledger;
+use futures::{StreamExt, stream};
 use identity::{CertificateRequest, JoinToken, Principal};
 use model::{Caller, Command, Role, Scope, TokenKind};
 use std::fmt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 
 /// Who calls.
@@ -254,6 +259,62 @@ async fn a_role_taken_away_counts_from_the_next_call_on() {
     node.decide(Command::UnbindRole { operator, scope }).await;
     let refused = call(&node, "/muster.v1.Hosts/Get", channel, "x").await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
+}
+
+/// A call of the reader of a tenant's logs, by a certificate that ends at `not_after_ms`.
+fn reader(not_after_ms: u64) -> Granted<()> {
+    let standing = Standing {
+        principal: Some(operator("acme-viewer")),
+        requirement: api::access::requirement("/muster.v1.Logs/Read").unwrap(),
+        tenant: Some(name("acme")),
+        not_after_ms: Some(not_after_ms),
+    };
+    Granted { standing, ..Granted::for_test(Caller::Operator(name("acme-viewer")), ()) }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_caller_loses_the_role_whether_it_flows_or_not() {
+    let mut config = Config::default();
+    config.server.judge_ms = 10;
+    let node = TestNode::start_with(config).await;
+    seed(&node).await;
+    let call = reader(u64::MAX);
+    let (sender, receiver) = mpsc::channel(4);
+    let mut flowing = node.shared.while_granted(&call, Box::pin(ReceiverStream::new(receiver)));
+    let quiet = stream::pending::<Result<u8, Status>>();
+    let mut quiet = node.shared.while_granted(&call, Box::pin(quiet));
+    sender.send(Ok(1_u8)).await.unwrap();
+    assert_eq!(flowing.next().await.unwrap().unwrap(), 1);
+
+    let (operator, scope) = (name("acme-viewer"), Scope::Tenant(name("acme")));
+    node.decide(Command::UnbindRole { operator, scope }).await;
+    sender.send(Ok(2)).await.unwrap();
+    for stream in [&mut flowing, &mut quiet] {
+        let refused = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(stream.next().await.is_none(), "nothing comes after the refusal");
+    }
+    assert!(sender.is_closed(), "whoever feeds it is told");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_of_its_caller() {
+    let mut config = Config::default();
+    config.server.judge_ms = 10;
+    let node = TestNode::start_with(config).await;
+    seed(&node).await;
+    let now = node.shared.clock.now().0;
+    for (not_after_ms, ends) in [(now, true), (now + 3_600_000, false)] {
+        let call = reader(not_after_ms);
+        assert_eq!(call.unexpired(node.shared.clock.now()).is_err(), ends);
+        let flows = stream::once(async { Ok::<_, Status>(1_u8) });
+        let mut flows = node.shared.while_granted(&call, Box::pin(flows));
+        let code = flows.next().await.unwrap().map_err(|refused| refused.code());
+        assert_eq!(code, if ends { Err(Code::Unauthenticated) } else { Ok(1) });
+    }
+    let quiet = stream::pending::<Result<u8, Status>>();
+    let mut quiet = node.shared.while_granted(&reader(now + 100), Box::pin(quiet));
+    assert_eq!(quiet.next().await.unwrap().unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

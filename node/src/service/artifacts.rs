@@ -102,6 +102,7 @@ impl<L: Ledger, D: Disk> Service for Artifacts<L, D> {
             return Err(field("offset", &message, "go on behind what you have"));
         }
         let wrap = move |offset, data| v1::DownloadChunk { offset, data, size_bytes };
-        Ok(Response::new(self.0.send(item, (offset, size_bytes), slot, wrap)))
+        let chunks = self.0.send(item, (offset, size_bytes), slot, wrap);
+        Ok(Response::new(self.0.shared().while_granted(&call, chunks)))
     }
 }

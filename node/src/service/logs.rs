@@ -1,4 +1,4 @@
-//! Job output, from whichever node holds the session of the host.
+//! Job output, from whichever node holds the session of the host, for as long as its reader may have it.
 
 use super::unknown;
 use crate::{
@@ -26,7 +26,7 @@ impl<L: Ledger> Service for Logs<L> {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let shared = self.0.shared();
         let call = shared.granted_in_tenant(request).await?;
-        let mut asked = call.request;
+        let mut asked = call.request.clone();
         let key = api::convert::job::key_from_proto("job", asked.job.clone());
         let key = key.map_err(|rejection| refusal::of_rejection(&rejection))?;
         let find = || shared.ledger.read(|state| find(state, &key, asked.host.as_deref()));
@@ -39,12 +39,13 @@ impl<L: Ledger> Service for Logs<L> {
             }
         };
         if node == shared.node_id {
-            return Ok(Response::new(Box::pin(self.0.read_logs(&host, &asked).await?)));
+            let chunks = Box::pin(self.0.read_logs(&host, &asked).await?);
+            return Ok(Response::new(shared.while_granted(&call, chunks)));
         }
         asked.host = Some(host.1.to_string());
         let mut relay = PeerRelayClient::new(shared.peers.channel(node)?);
         let chunks = relay.read_logs(asked).await?.into_inner();
-        Ok(Response::new(Box::pin(chunks)))
+        Ok(Response::new(shared.while_granted(&call, Box::pin(chunks))))
     }
 }
 

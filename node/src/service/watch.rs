@@ -205,6 +205,7 @@ impl<L: Ledger> Watcher<L> {
     }
 
     async fn mark(&self, position: Revision) -> Result<(), Status> {
+        self.call.unexpired(self.shared.clock.now())?;
         if !self.call.request.bookmarks {
             return Ok(());
         }
@@ -213,6 +214,7 @@ impl<L: Ledger> Watcher<L> {
 
     /// Sends what passes the filter; true if anything did.
     async fn pass(&mut self, event: &WatchEvent, before: Revision) -> Result<bool, Status> {
+        self.call.unexpired(self.shared.clock.now())?;
         if event.changes.iter().any(|change| self.is_own_role(change)) {
             self.judge_again()?;
         }
