@@ -5,11 +5,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failing harness fails its test")]
 
 mod cluster;
+pub mod power;
 mod process;
 mod ticks;
 mod wait;
+mod writers;
 
 pub use cluster::{Agent, Cluster, Node, Settings};
 pub use process::{Answer, Process};
 pub use ticks::{Overlap, Ticks};
 pub use wait::{until, until_some};
+pub use writers::{Attempt, Writers, now_ns, tenants};

@@ -6,6 +6,7 @@ mod images;
 mod isolation;
 mod loss;
 mod outages;
+mod power_cut;
 mod refusals;
 mod tour;
 mod updates;
