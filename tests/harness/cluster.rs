@@ -18,12 +18,14 @@ pub struct Settings {
     pub lease_ttl_ms: u64,
     /// Environment of every process.
     pub env: BTreeMap<String, String>,
+    /// Where the folder of the cluster is made; the system's place for such if not given.
+    pub place: Option<PathBuf>,
 }
 
 impl Settings {
     /// `nodes` control nodes with a lease of 2 s, so that losses are seen quickly.
     pub fn new(nodes: usize) -> Self {
-        Self { nodes, lease_ttl_ms: 2_000, env: BTreeMap::new() }
+        Self { nodes, lease_ttl_ms: 2_000, env: BTreeMap::new(), place: None }
     }
 }
 
@@ -66,7 +68,8 @@ impl Cluster {
     /// # Panics
     /// When one does not come up within a minute; its log is in the message.
     pub fn start(binary: &str, settings: Settings) -> Self {
-        let root = TempDir::with_prefix("muster-it-").expect("a temporary folder");
+        let place = settings.place.clone().unwrap_or_else(std::env::temp_dir);
+        let root = TempDir::with_prefix_in("muster-it-", place).expect("a temporary folder");
         let mut cluster =
             Self { binary: binary.into(), root, settings, nodes: Vec::new(), agents: Vec::new() };
         cluster.add_node(&["--bootstrap".to_owned()]);
@@ -83,6 +86,25 @@ impl Cluster {
         cluster
     }
 
+    /// Replaces the environment of processes that are started from now on.
+    pub fn set_env(&mut self, env: BTreeMap<String, String>) {
+        self.settings.env = env;
+    }
+
+    /// Starts a node again and does not wait for it.
+    pub fn spawn_node(&mut self, index: usize) {
+        self.spawn(index, &[]);
+    }
+
+    /// What a node has logged so far.
+    pub fn node_log(&self, index: usize) -> String {
+        fs::read_to_string(self.log_path(index)).unwrap_or_default()
+    }
+
+    fn log_path(&self, index: usize) -> PathBuf {
+        self.root.path().join(format!("node-{}.log", index + 1))
+    }
+
     /// The folder everything is in.
     pub fn root(&self) -> &Path {
         self.root.path()
@@ -97,6 +119,18 @@ impl Cluster {
     }
 
     fn launch_node(&mut self, index: usize, join: &[String]) {
+        self.spawn(index, join);
+        let folder = self.nodes[index].folder.clone();
+        let log = self.log_path(index);
+        let what = format!("node-{} serves: {}", index + 1, log.display());
+        until(&what, 60, || {
+            let running = self.nodes[index].process.as_mut().is_some_and(Process::is_running);
+            assert!(running, "{}", fs::read_to_string(&log).unwrap_or_default());
+            folder.join("addr.json").exists()
+        });
+    }
+
+    fn spawn(&mut self, index: usize, join: &[String]) {
         let folder = self.nodes[index].folder.clone();
         let _ = fs::remove_file(folder.join("addr.json"));
         let mut command = Command::new(&self.binary);
@@ -108,15 +142,9 @@ impl Cluster {
         command.args(["--peer-addr", &self.port(index, "peer")]).args(join);
         command.env("MUSTER_LEASE__TTL_MS", self.settings.lease_ttl_ms.to_string());
         command.envs(&self.settings.env);
-        let log = self.root.path().join(format!("node-{}.log", index + 1));
+        let log = self.log_path(index);
         let process = Process::start(&format!("node-{}", index + 1), &mut command, &log);
         self.nodes[index].process = Some(process);
-        let what = format!("node-{} serves: {}", index + 1, log.display());
-        until(&what, 60, || {
-            let running = self.nodes[index].process.as_mut().is_some_and(Process::is_running);
-            assert!(running, "{}", fs::read_to_string(&log).unwrap_or_default());
-            folder.join("addr.json").exists()
-        });
     }
 
     /// The address a node listens at: any at first, the same one ever after.

@@ -7,12 +7,15 @@
 mod cluster;
 pub mod history;
 pub mod operator;
+pub mod power;
 mod process;
 mod ticks;
 mod wait;
+mod writers;
 
 pub use cluster::{Agent, Cluster, Node, Settings};
 pub use operator::{Change, Operator};
 pub use process::{Answer, Process};
 pub use ticks::{Overlap, Ticks};
 pub use wait::{until, until_some};
+pub use writers::{Attempt, Writers, now_ns, tenants};

@@ -8,6 +8,7 @@ mod isolation;
 mod jepsen;
 mod loss;
 mod outages;
+mod power_cut;
 mod refusals;
 mod tour;
 mod updates;
