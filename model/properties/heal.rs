@@ -78,8 +78,20 @@ fn place_on(state: &State, tenant: &Name, host: &Name) -> Vec<Assign> {
         .collect()
 }
 
+/// What an agent does, and says: what it said before is not said again.
 fn carry_out(state: &State, tenant: &Name, host: &Name) -> Vec<Report> {
     let orders = state.orders(tenant, host).into_iter();
+    let news = |report: &Report| {
+        let copies = state.jobs.get(&report.key).into_iter().flat_map(|job| &job.placements);
+        let said = copies.filter(|copy| copy.assignment == report.assignment);
+        !said.filter_map(|copy| copy.current.as_ref()).any(|said| {
+            (said.order, said.phase, said.spec_revision, said.restarts)
+                == (report.order, report.phase, report.spec_revision, report.restarts)
+                && said.image == report.image
+                && said.data_left_behind == report.data_left_behind
+                && said.error.is_none()
+        })
+    };
     orders
         .map(|order| Report {
             key: order.key,
@@ -92,6 +104,7 @@ fn carry_out(state: &State, tenant: &Name, host: &Name) -> Vec<Report> {
             data_left_behind: false,
             error: None,
         })
+        .filter(news)
         .collect()
 }
 

@@ -78,11 +78,12 @@ pub(crate) fn report(world: &World, words: &mut Words) -> Parsed<(Caller, Comman
     let phase = phase(&words.next()?)?;
     let job = world.state.jobs.get(&key);
     let placement = job.and_then(|job| job.placements.iter().find(|it| it.host == host));
+    let attempt = u32::try_from(words.number("attempt")?.unwrap_or(1))?;
     let error = words.take("error").map(|reason| JobError {
         reason,
         text: "exit status 1".into(),
         retryable: phase == Phase::Failing,
-        attempt: 1,
+        attempt,
     });
     let scheduled = placement.map(|it| &it.scheduled);
     let order = scheduled.map_or(Revision(0), |it| it.revision);

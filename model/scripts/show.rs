@@ -53,6 +53,15 @@ pub(crate) fn show(world: &World, words: &mut Words) -> Parsed<Option<String>> {
     Ok(Some(out))
 }
 
+/// Attempts that failed, if any.
+fn tried(status: &model::Status) -> String {
+    match (status.attempt, status.retryable) {
+        (0, _) => String::new(),
+        (attempt, true) => format!(" (attempt {attempt}, tried again)"),
+        (attempt, false) => format!(" (attempt {attempt}, final)"),
+    }
+}
+
 fn line(key: &Key, row: &Row) -> String {
     match row {
         Row::Tenant(row) => format!("{key}: {}{}", row.status.text, meta(&row.meta)),
@@ -69,11 +78,12 @@ fn line(key: &Key, row: &Row) -> String {
             format!("{key}: [{}] {}{}", members.join(" "), row.status.text, meta(&row.meta))
         }
         Row::Deployment(row) => format!(
-            "{key}: {} generation {}, {:?}: {}{}",
+            "{key}: {} generation {}, {:?}: {}{}{}",
             row.state.as_str(),
             row.meta.generation,
             row.status.indicator,
             row.status.text,
+            tried(&row.status),
             meta(&row.meta)
         ),
         Row::DeploymentCluster(row) => format!(

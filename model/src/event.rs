@@ -61,6 +61,10 @@ pub struct Summary {
     pub indicator: Indicator,
     /// Text of the status.
     pub text: String,
+    /// Whether what failed is tried again without a person.
+    pub retryable: bool,
+    /// Attempts that failed, of the job that was tried most often; 0 if none did.
+    pub attempt: u32,
 }
 
 /// An event.

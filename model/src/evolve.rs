@@ -108,7 +108,7 @@ pub fn evolve(state: &mut State, context: &Context, event: &Event) {
             };
             row.state = summary.state;
             row.counts = summary.counts;
-            row.status.say(summary.indicator, &summary.text, write.context.time);
+            row.status.sum_up(summary, write.context.time);
             write.state.put_part(at, Some(row));
         }
         Event::PartRemoved { tenant, deployment, cluster } => {

@@ -6,7 +6,7 @@
 
 use crate::{
     Cluster, Contact, Deployment, DeploymentCluster, Due, Host, Job, JobKey, Name, Placement,
-    Resources, State, Timestamp, Workload, due,
+    Resources, Revision, State, Timestamp, Workload, due,
     tally::{Standing, Tally, standing},
     workload,
 };
@@ -17,6 +17,10 @@ use std::{collections::BTreeSet, sync::Arc};
 pub(crate) type Pair = (Name, Name);
 /// (tenant, deployment, cluster), or with another kind in its place.
 pub(crate) type Triple = (Name, Name, Name);
+
+/// (tenant, deployment, cluster or none, spec revision, attempts, job): each job stands once for its
+/// cluster and once for all, so that the last of each is the one tried most often.
+pub(crate) type Retrying = (Name, Name, Option<Name>, Revision, u32, JobKey);
 
 /// Everything derived from rows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,8 +37,10 @@ pub(crate) struct Index {
     pub(crate) workloads: OrdMap<Triple, Arc<Workload>>,
     /// Jobs by how they are, by (tenant, deployment, cluster) and application.
     pub(crate) tallies: OrdMap<(Name, Name, Name, Name), Tally>,
-    /// Jobs that failed or made no progress.
-    pub(crate) troubled: OrdSet<JobKey>,
+    /// Jobs that failed or made no progress, by (tenant, deployment, spec revision).
+    pub(crate) troubled: OrdSet<(Name, Name, Revision, JobKey)>,
+    /// Jobs that failed and are tried again.
+    pub(crate) retrying: OrdSet<Retrying>,
     /// Parts of deployments by (tenant, cluster, deployment).
     pub(crate) parts_by_cluster: OrdSet<Triple>,
 }
@@ -159,8 +165,7 @@ impl State {
     }
 
     fn move_tally(&mut self, key: &JobKey, was: Option<Standing>, is: Option<Standing>) {
-        let troubled = |standing| matches!(standing, Some(Standing::Failed | Standing::Stalled));
-        if was == is && !troubled(is) {
+        if was == is && trouble_of(is).is_none() {
             return;
         }
         let JobKey { tenant, deployment, cluster, application, .. } = key;
@@ -176,16 +181,35 @@ impl State {
         if tally.rows == 0 {
             self.index.tallies.remove(&at);
         }
-        if troubled(was) && !troubled(is) {
-            self.index.troubled.remove(key);
+        if was != is {
+            self.mark(key, was, false);
+            self.mark(key, is, true);
         }
-        if troubled(is) && !troubled(was) {
-            self.index.troubled.insert(key.clone());
-        }
-        if troubled(was) || troubled(is) {
+        let marked = |standing| trouble_of(standing).is_some() || retry_of(standing).is_some();
+        if marked(was) || marked(is) {
             self.dirty.deployments.insert((tenant.clone(), deployment.clone()));
         }
         self.dirty.parts.insert(part);
+    }
+
+    /// Notes that a job failed or is tried again, or that it does not any more.
+    fn mark(&mut self, key: &JobKey, standing: Option<Standing>, holds: bool) {
+        let (tenant, deployment) = (key.tenant.clone(), key.deployment.clone());
+        if let Some(at) = trouble_of(standing) {
+            let mark = (tenant.clone(), deployment.clone(), at, key.clone());
+            match holds {
+                true => self.index.troubled.insert(mark),
+                false => self.index.troubled.remove(&mark),
+            };
+        }
+        let Some((at, attempt)) = retry_of(standing) else { return };
+        for cluster in [None, Some(key.cluster.clone())] {
+            let mark = (tenant.clone(), deployment.clone(), cluster, at, attempt, key.clone());
+            match holds {
+                true => self.index.retrying.insert(mark),
+                false => self.index.retrying.remove(&mark),
+            };
+        }
     }
 
     /// Writes or removes a host. Jobs on it are counted anew if contact with it changed.
@@ -317,6 +341,31 @@ impl State {
     pub(crate) fn shared_host(&self, tenant: &Name, host: &Name) -> Name {
         let own = self.hosts.own_key(&(tenant.clone(), host.clone()));
         own.map_or_else(|| host.clone(), |(_, host)| host.clone())
+    }
+}
+
+/// The spec revision at which a job failed or made no progress.
+fn trouble_of(standing: Option<Standing>) -> Option<Revision> {
+    match standing? {
+        Standing::Failed(at) | Standing::Stalled(at) => Some(at),
+        Standing::Retired
+        | Standing::Running(_)
+        | Standing::Pending
+        | Standing::Unknown
+        | Standing::Retrying(..) => None,
+    }
+}
+
+/// The spec revision at which a job is tried again, and how often it was.
+fn retry_of(standing: Option<Standing>) -> Option<(Revision, u32)> {
+    match standing? {
+        Standing::Retrying(at, attempt) => Some((at, attempt)),
+        Standing::Retired
+        | Standing::Running(_)
+        | Standing::Pending
+        | Standing::Unknown
+        | Standing::Failed(_)
+        | Standing::Stalled(_) => None,
     }
 }
 

@@ -274,9 +274,9 @@ fn count(state: &State, at: &(Name, Name, Name)) -> Counts {
             match standing(state, tenant, job) {
                 Standing::Running(at) if at == row.workload_revision => counts.running += 1,
                 Standing::Unknown => counts.unknown += 1,
-                Standing::Failed => counts.failed += 1,
-                Standing::Running(_) | Standing::Pending | Standing::Stalled => {}
-                Standing::Retired => {}
+                Standing::Failed(at) if at == row.workload_revision => counts.failed += 1,
+                Standing::Running(_) | Standing::Failed(_) | Standing::Stalled(_) => {}
+                Standing::Retired | Standing::Pending | Standing::Retrying(..) => {}
             }
         }
     }

@@ -22,14 +22,8 @@ pub const REQUESTS_MAX: usize = 100_000;
 /// remembered answer stays small.
 pub const REMEMBERED_ITEMS_MAX: usize = 256;
 
-/// Delay before the first retry, in ms; it doubles with each attempt.
-pub const RETRY_FIRST_MS: u64 = 1_000;
-/// Longest delay between the first [`RETRY_ATTEMPTS`] attempts, in ms.
-pub const RETRY_MAX_MS: u64 = 60_000;
-/// After so many attempts a retry comes every [`RETRY_SLOW_MS`].
+/// After so many attempts a retry comes every ten minutes only, and what is retried is degraded.
 pub const RETRY_ATTEMPTS: u32 = 10;
-/// Cadence of retries that did not help for long, in ms.
-pub const RETRY_SLOW_MS: u64 = 600_000;
 
 /// Most items of a command, and most resources one `Settle` touches.
 pub const ITEMS_MAX: usize = 4_096;
@@ -94,32 +88,3 @@ pub const TOKEN_LIFE_MAX_MS: u64 = 366 * 24 * 3_600_000;
 pub const TOKENS_MAX: usize = 10_000;
 /// Longest address of a control node, in bytes.
 pub const ADDRESS_MAX_BYTES: usize = 255;
-
-/// Delay before retry number `attempt` (from 1) of `id`, in ms: doubling from a second to a minute,
-/// then every ten minutes, and up to a tenth more or less so that equal failures spread out. The
-/// spread is a hash of `id` and `attempt`, the same everywhere.
-pub fn retry_delay_ms(id: &str, attempt: u32) -> u64 {
-    let base = if attempt > RETRY_ATTEMPTS {
-        RETRY_SLOW_MS
-    } else {
-        let doubled = RETRY_FIRST_MS << attempt.saturating_sub(1).min(10);
-        doubled.min(RETRY_MAX_MS)
-    };
-    let tenth = base / 10;
-    let spread = (crate::hash::row_hash(&id, &attempt) as u64) % (2 * tenth + 1);
-    base - tenth + spread
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retries_double_then_slow_down_and_stay_within_a_tenth() {
-        for (attempt, base) in [(1, 1_000), (2, 2_000), (6, 32_000), (7, 60_000), (11, 600_000)] {
-            let delay = retry_delay_ms("shop/north/web/0", attempt);
-            assert!(delay >= base - base / 10 && delay <= base + base / 10, "{attempt}: {delay}");
-        }
-        assert_ne!(retry_delay_ms("a", 5), retry_delay_ms("b", 5));
-    }
-}

@@ -1,6 +1,6 @@
 //! The envelope every resource carries: who it is, when it changed, how it is doing.
 
-use crate::{Context, Name, Revision, Timestamp, Uid, event::Written};
+use crate::{Context, Name, Revision, Summary, Timestamp, Uid, event::Written};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ pub struct Status {
     pub since: Timestamp,
     /// Whether an error will be tried again without a person.
     pub retryable: bool,
-    /// Number of the current attempt, from 1; 0 when nothing is being tried.
+    /// Number of the last attempt that failed, from 1; 0 when nothing is being tried.
     pub attempt: u32,
     /// When the next attempt is due.
     pub next_retry_at: Option<Timestamp>,
@@ -161,5 +161,12 @@ impl Status {
         self.indicator = indicator;
         self.text = text.into();
         self.since = now;
+    }
+
+    /// Says what a deployment or its part came to be.
+    pub(crate) fn sum_up(&mut self, summary: &Summary, now: Timestamp) {
+        self.say(summary.indicator, &summary.text, now);
+        self.retryable = summary.retryable;
+        self.attempt = summary.attempt;
     }
 }

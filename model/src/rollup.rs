@@ -5,12 +5,12 @@
 //! wrote.
 
 use crate::{
-    Counts, Deployment, DeploymentState, Indicator, JobKey, Name, Slot, State, Status, Summary,
-    evolve,
+    Counts, Deployment, DeploymentState, Indicator, JobKey, Name, Revision, Slot, State, Status,
+    Summary, evolve,
     index::{Pair, Triple},
-    tally::failed_for_good,
+    limits::RETRY_ATTEMPTS,
+    tally::{failed_for_good, worst_error},
 };
-use std::ops::Bound::{Included, Unbounded};
 
 /// Everything the state of a deployment depends on, in the order of precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,37 +72,33 @@ pub(crate) fn part(state: &State, at: &Triple) -> Option<Summary> {
         if let Some(tally) = state.index.tallies.get(&at) {
             counts.running += tally.running.get(&row.workload_revision).copied().unwrap_or(0);
             counts.unknown += tally.unknown;
-            counts.failed += tally.failed;
+            counts.failed += tally.failed.get(&row.workload_revision).copied().unwrap_or(0);
         }
     }
     counts.pending = counts.total.saturating_sub(counts.running + counts.unknown + counts.failed);
-    let trouble = trouble(state, at.0.clone(), at.1.clone(), Some(cluster));
     let going = terminating.then(|| "its jobs are going".to_owned());
-    Some(summary(row, going, counts, trouble))
+    let worst = Worst::of(state, (tenant, row), Some(cluster));
+    Some(summary(row, going, counts, worst))
 }
 
 /// The sum of a deployment whose partitions were counted.
 pub(crate) fn deployment(state: &State, at: &Pair, row: &Deployment, counts: Counts) -> Summary {
     let going = evolve::deleting_text(&row.meta);
-    summary(row, going, counts, trouble(state, at.0.clone(), at.1.clone(), None))
+    summary(row, going, counts, Worst::of(state, (&at.0, row), None))
 }
 
-fn summary(
-    row: &Deployment,
-    going: Option<String>,
-    counts: Counts,
-    trouble: Option<String>,
-) -> Summary {
+fn summary(row: &Deployment, going: Option<String>, counts: Counts, worst: Worst) -> Summary {
     let unreconciled = row.conditions.iter().find(|it| it.kind == "Reconciled" && !it.holds);
     let state = state_of(Inputs {
         terminating: going.is_some(),
         unreconciled: unreconciled.is_some(),
-        troubled: trouble.is_some(),
+        troubled: worst.ends,
         counts,
         in_progress: row.in_progress,
         generation: row.meta.generation,
     });
     let running = || format!("{} of {} partitions running", counts.running, counts.total);
+    let degraded = worst.attempt > RETRY_ATTEMPTS;
     let (indicator, text) = match state {
         DeploymentState::Running => (Indicator::Idle, running()),
         DeploymentState::Terminating => (Indicator::InProgress, going.unwrap_or_default()),
@@ -110,7 +106,7 @@ fn summary(
             let text = unreconciled.map(|it| it.message.clone());
             (Indicator::Error, text.unwrap_or_default())
         }
-        DeploymentState::Error => (Indicator::Error, trouble.unwrap_or_default()),
+        DeploymentState::Error => (Indicator::Error, worst.text),
         DeploymentState::Unknown => {
             let text = format!("{}, {} on hosts out of contact", running(), counts.unknown);
             (Indicator::Error, text)
@@ -118,43 +114,102 @@ fn summary(
         DeploymentState::Deploying | DeploymentState::Updating if counts.total == 0 => {
             (Indicator::InProgress, "waits for a cluster that matches".into())
         }
+        DeploymentState::Deploying | DeploymentState::Updating | DeploymentState::Down
+            if degraded =>
+        {
+            (Indicator::Error, format!("DEGRADED, {}; {}", running(), worst.text))
+        }
         DeploymentState::Deploying | DeploymentState::Updating => {
             (Indicator::InProgress, running())
         }
         DeploymentState::Down => (Indicator::Error, running()),
         DeploymentState::NoTargetClusters => (Indicator::Error, "no cluster matches".into()),
     };
-    Summary { state, counts, indicator, text }
+    let tried = !matches!(state, DeploymentState::Running | DeploymentState::Terminating);
+    let attempt = if tried { worst.attempt } else { 0 };
+    Summary { state, counts, indicator, text, retryable: attempt > 0 && worst.retryable, attempt }
 }
 
-/// The first job that failed or made no progress, in a line; `None` if there is none.
-fn trouble(
-    state: &State,
-    tenant: Name,
-    deployment: Name,
+/// What is worst about the jobs of a deployment, or of its part on a cluster. Jobs count under the spec
+/// in force only: what failed under an earlier one is no trouble of the one that may mend it.
+#[derive(Debug, Default)]
+struct Worst {
+    /// Whether a job failed for good or made no progress, rather than being on its way.
+    ends: bool,
+    /// Which job, and what is wrong with it.
+    text: String,
+    /// Whether it is tried again without a person.
+    retryable: bool,
+    /// Attempts that failed; 0 if none did.
+    attempt: u32,
+}
+
+impl Worst {
+    fn of(state: &State, (tenant, row): (&Name, &Deployment), cluster: Option<&Name>) -> Self {
+        let troubled = troubled(state, (tenant, row), cluster);
+        let key = troubled.or_else(|| retried(state, (tenant, row), cluster));
+        let Some((key, job)) = key.and_then(|key| Some((key, state.jobs.get(key)?))) else {
+            return Self::default();
+        };
+        let failed = job.placements.iter().find(|placement| failed_for_good(placement));
+        let failed = failed.and_then(|it| it.current.as_ref()?.error.as_deref());
+        let error = worst_error(job);
+        let what = match (failed, &job.trouble, error) {
+            (Some(error), _, _) | (None, None, Some(error)) => {
+                format!("{}: {}", error.reason, error.text)
+            }
+            (None, Some(trouble), _) => format!("{}: {}", trouble.reason, trouble.text),
+            (None, None, None) => "failed".into(),
+        };
+        let (retryable, attempt) = match (failed.or(error), &job.trouble) {
+            (Some(error), _) => (error.retryable, error.attempt),
+            // No host takes it, and planners go on looking for one.
+            (None, Some(trouble)) => (true, trouble.attempt),
+            (None, None) => (false, 0),
+        };
+        let text = format!("app {} partition {}: {what}", key.application, key.slot);
+        Self { ends: troubled.is_some(), text, retryable, attempt }
+    }
+}
+
+/// The first job that failed or made no progress under the spec in force.
+fn troubled<'a>(
+    state: &'a State,
+    (tenant, row): (&Name, &Deployment),
     cluster: Option<&Name>,
-) -> Option<String> {
-    let start = JobKey {
-        tenant,
-        deployment,
+) -> Option<&'a JobKey> {
+    let deployment = &row.meta.name;
+    let first = JobKey {
+        tenant: tenant.clone(),
+        deployment: deployment.clone(),
         cluster: cluster.cloned().unwrap_or_else(Name::first),
         application: Name::first(),
         slot: Slot::Partition(0),
     };
-    let key = state.index.troubled.range((Included(start.clone()), Unbounded)).next()?;
-    let of_it = key.tenant == start.tenant && key.deployment == start.deployment;
-    if !of_it || cluster.is_some_and(|cluster| key.cluster != *cluster) {
-        return None;
-    }
-    let job = state.jobs.get(key)?;
-    let failed = job.placements.iter().find(|placement| failed_for_good(placement));
-    let error = failed.and_then(|it| it.current.as_ref()?.error.as_ref());
-    let what = match (error, &job.trouble) {
-        (Some(error), _) => format!("{}: {}", error.reason, error.text),
-        (None, Some(trouble)) => format!("{}: {}", trouble.reason, trouble.text),
-        (None, None) => "failed".into(),
+    let start = (tenant.clone(), deployment.clone(), row.workload_revision, first);
+    let (of, named, at, key) = state.index.troubled.range(start..).next()?;
+    let of_it = of == tenant && named == deployment && *at == row.workload_revision;
+    (of_it && cluster.is_none_or(|cluster| key.cluster == *cluster)).then_some(key)
+}
+
+/// The job that was tried most often under the spec in force and is tried again.
+fn retried<'a>(
+    state: &'a State,
+    (tenant, row): (&Name, &Deployment),
+    cluster: Option<&Name>,
+) -> Option<&'a JobKey> {
+    let deployment = &row.meta.name;
+    let key = JobKey {
+        tenant: tenant.clone(),
+        deployment: deployment.clone(),
+        cluster: Name::first(),
+        application: Name::first(),
+        slot: Slot::Partition(0),
     };
-    Some(format!("app {} partition {}: {what}", key.application, key.slot))
+    let at = row.workload_revision;
+    let from = |at| (tenant.clone(), deployment.clone(), cluster.cloned(), at, 0, key.clone());
+    let mut marks = state.index.retrying.range(from(at)..from(Revision(at.0 + 1)));
+    marks.next_back().map(|(.., key)| key)
 }
 
 impl Summary {
@@ -164,6 +219,8 @@ impl Summary {
             && self.counts == *counts
             && self.indicator == status.indicator
             && self.text == status.text
+            && self.retryable == status.retryable
+            && self.attempt == status.attempt
     }
 }
 

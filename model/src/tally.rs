@@ -1,7 +1,8 @@
 //! How a job stands, and how many jobs of an application stand how: what the rollup adds up.
 
 use crate::{
-    Job, Name, Phase, Placement, Revision, State, due::PROGRESS_DEADLINE, index::in_contact,
+    Job, JobError, Name, Phase, Placement, Revision, State, due::PROGRESS_DEADLINE,
+    index::in_contact,
 };
 use std::collections::BTreeMap;
 
@@ -16,10 +17,12 @@ pub(crate) enum Standing {
     Pending,
     /// None does that can be seen, and one is on a host out of contact.
     Unknown,
-    /// A copy failed for good.
-    Failed,
-    /// No progress within the deadline.
-    Stalled,
+    /// A copy failed for good, at this spec revision.
+    Failed(Revision),
+    /// No progress within the deadline, at this spec revision.
+    Stalled(Revision),
+    /// None does: so many attempts failed at this spec revision, and another follows.
+    Retrying(Revision, u32),
 }
 
 /// Number of jobs of one application on one cluster, by standing.
@@ -31,8 +34,8 @@ pub(crate) struct Tally {
     pub(crate) running: BTreeMap<Revision, u64>,
     /// On hosts out of contact.
     pub(crate) unknown: u64,
-    /// Failed.
-    pub(crate) failed: u64,
+    /// Failed, by spec revision.
+    pub(crate) failed: BTreeMap<Revision, u64>,
     /// Stalled.
     pub(crate) stalled: u64,
 }
@@ -42,11 +45,11 @@ impl Tally {
     pub(crate) fn add(&mut self, standing: Standing) {
         self.rows += 1;
         match standing {
-            Standing::Retired | Standing::Pending => {}
+            Standing::Retired | Standing::Pending | Standing::Retrying(..) => {}
             Standing::Running(revision) => *self.running.entry(revision).or_default() += 1,
             Standing::Unknown => self.unknown += 1,
-            Standing::Failed => self.failed += 1,
-            Standing::Stalled => self.stalled += 1,
+            Standing::Failed(revision) => *self.failed.entry(revision).or_default() += 1,
+            Standing::Stalled(_) => self.stalled += 1,
         }
     }
 
@@ -54,22 +57,25 @@ impl Tally {
     pub(crate) fn take(&mut self, standing: Standing) {
         self.rows -= 1;
         match standing {
-            Standing::Retired | Standing::Pending => {}
-            Standing::Running(revision) => {
-                let left = self.running.remove(&revision).unwrap_or(1) - 1;
-                if left > 0 {
-                    self.running.insert(revision, left);
-                }
-            }
+            Standing::Retired | Standing::Pending | Standing::Retrying(..) => {}
+            Standing::Running(revision) => take_one(&mut self.running, revision),
             Standing::Unknown => self.unknown -= 1,
-            Standing::Failed => self.failed -= 1,
-            Standing::Stalled => self.stalled -= 1,
+            Standing::Failed(revision) => take_one(&mut self.failed, revision),
+            Standing::Stalled(_) => self.stalled -= 1,
         }
     }
 
     /// Running at any spec revision.
     pub(crate) fn available(&self) -> u64 {
         self.running.values().sum()
+    }
+}
+
+/// Counts one less at a revision.
+fn take_one(counts: &mut BTreeMap<Revision, u64>, revision: Revision) {
+    let left = counts.remove(&revision).unwrap_or(1) - 1;
+    if left > 0 {
+        counts.insert(revision, left);
     }
 }
 
@@ -103,6 +109,13 @@ pub(crate) fn has_failed(job: &Job) -> bool {
     job.placements.iter().any(failed_for_good)
 }
 
+/// The error of the copy that was tried most often, of those that are to run.
+pub(crate) fn worst_error(job: &Job) -> Option<&JobError> {
+    let active = job.placements.iter().filter(|placement| placement.scheduled.active);
+    let errors = active.filter_map(|placement| placement.current.as_ref()?.error.as_deref());
+    errors.max_by_key(|error| error.attempt)
+}
+
 /// Whether the job missed its progress deadline.
 pub(crate) fn is_stalled(job: &Job) -> bool {
     job.trouble.as_ref().is_some_and(|trouble| trouble.reason == PROGRESS_DEADLINE)
@@ -121,10 +134,13 @@ pub(crate) fn standing(state: &State, tenant: &Name, job: &Job) -> Standing {
     } else if active().any(|placement| !seen(placement)) {
         Standing::Unknown
     } else if has_failed(job) {
-        Standing::Failed
+        Standing::Failed(job.workload.spec_revision)
     } else if is_stalled(job) {
-        Standing::Stalled
+        Standing::Stalled(job.workload.spec_revision)
     } else {
-        Standing::Pending
+        match worst_error(job).map_or(0, |error| error.attempt) {
+            0 => Standing::Pending,
+            attempt => Standing::Retrying(job.workload.spec_revision, attempt),
+        }
     }
 }

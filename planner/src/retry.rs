@@ -11,7 +11,7 @@ pub const FIRST_MS: u64 = 1_000;
 /// Longest delay while the attempts last.
 pub const LONGEST_MS: u64 = 60_000;
 /// Attempts made at the quick cadence.
-pub const QUICK_ATTEMPTS_MAX: u32 = 10;
+pub const QUICK_ATTEMPTS_MAX: u32 = model::limits::RETRY_ATTEMPTS;
 /// Delay once they are used up.
 pub const SLOW_MS: u64 = 600_000;
 

@@ -105,7 +105,7 @@ impl Write<'_> {
         self.change_deployment(tenant, deployment, |row| {
             row.state = summary.state;
             row.counts = summary.counts;
-            row.status.say(summary.indicator, &summary.text, now);
+            row.status.sum_up(summary, now);
             if summary.state == DeploymentState::Running {
                 row.in_progress = false;
             }

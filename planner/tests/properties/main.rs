@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Command, Contact, Job, JobKey, Name, OnDisconnect, Reply, State, feasible, invariants,
+    is_update,
 };
 use planner::{Plan, actualize, evict, place, plan_cluster, plan_tenant};
 use proptest::prelude::*;
@@ -182,7 +183,8 @@ proptest! {
             let down = down(&world.state);
             for (key, job) in before.jobs.iter() {
                 let Some(now) = world.state.jobs.get(key) else { continue };
-                let updated = now.active && now.workload != job.workload;
+                // A job with a copy that has to leave its host is not held back.
+                let updated = now.active && now.workload != job.workload && is_update(&before, key);
                 if !updated || !is_up(&before, key, job) || is_up(&world.state, key, now) {
                     continue;
                 }
