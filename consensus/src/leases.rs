@@ -102,7 +102,7 @@ impl Leases {
     /// A confirmation that began at `at` stands behind leases of up to `ttl`.
     pub(crate) fn note_support(&self, at: Instant, ttl: Duration) {
         let mut inner = self.inner();
-        if inner.support.is_none_or(|(before, _)| before < at) {
+        if inner.support.is_none_or(|(before, _)| before <= at) {
             inner.support = Some((at, ttl));
         }
     }

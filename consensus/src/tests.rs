@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod leasing;
 mod log_suite;
 mod over_grpc;
 mod power;

@@ -2,7 +2,9 @@
 
 use crate::{BINARY, acme, images, loss::hosts};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, Stdio},
@@ -120,6 +122,38 @@ fn a_deployment_survives_the_death_of_each_kind_of_process() {
     assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
 }
 
+/// Whether the leader has a node in contact.
+fn alive(cluster: &Cluster, index: usize) -> bool {
+    let addr = cluster.client_addr(index);
+    let status = cluster.cli(&["cluster", "status", "-o", "json"]);
+    let Ok(status) = serde_json::from_str::<Value>(&status.stdout) else { return true };
+    let members = status["members"].as_array().cloned().unwrap_or_default();
+    let member = members.iter().find(|it| it["client_addr"] == addr.as_str());
+    member.is_none_or(|member| member["alive"].as_bool() == Some(true))
+}
+
+/// Hosts in contact, each with the node that holds its session.
+fn contacts(cluster: &Cluster) -> BTreeMap<String, u64> {
+    let list = cluster.cli(&["-t", "acme", "get", "hosts", "-o", "json"]);
+    let Ok(list) = serde_json::from_str::<Value>(&list.stdout) else { return BTreeMap::new() };
+    let number = |id: &Value| id.as_u64().or_else(|| id.as_str()?.parse().ok());
+    let contact = |host: &Value| {
+        let connected = host["contact"]["state"] == "CONNECTED";
+        let name = host["meta"]["name"].as_str()?.rsplit('/').next()?.to_owned();
+        Some((name, number(&host["contact"]["node"])?)).filter(|_| connected)
+    };
+    list["items"].as_array().into_iter().flatten().filter_map(contact).collect()
+}
+
+/// Id of a node.
+fn id(cluster: &Cluster, index: usize) -> u64 {
+    let addr = cluster.client_addr(index);
+    let status = cluster.cli(&["cluster", "status", "-o", "json"]).json();
+    let members = status["members"].as_array().unwrap();
+    let member = members.iter().find(|it| it["client_addr"] == addr.as_str()).unwrap();
+    member["id"].as_u64().or_else(|| member["id"].as_str()?.parse().ok()).unwrap()
+}
+
 #[test]
 fn a_stopped_control_node_cannot_keep_a_lease_alive() {
     let cluster = acme(3, 2);
@@ -130,14 +164,28 @@ fn a_stopped_control_node_cannot_keep_a_lease_alive() {
     let words = ["-t", "acme", "deploy", image.to_str().unwrap(), "--name", "shop"];
     let flags = ["--cluster", "north", "--env", &env, "--on-disconnect", "stop", "--wait=90s"];
     cluster.cli(&[&words[..], &flags[..]].concat()).ok();
+    assert_eq!(contacts(&cluster).len(), 2);
+    // A node that holds a session: the leader if it does.
     let leader = cluster.leader();
-    cluster.nodes[leader].process.as_ref().unwrap().signal(Signal::SIGSTOP);
-    until("another node leads", 30, || {
-        let status = cluster.cli(&["cluster", "status"]);
-        status.code == 0 && cluster.cli(&["tenant", "create", "later"]).code == 0
+    let holders = contacts(&cluster);
+    let holds = |index: usize| holders.values().any(|node| *node == id(&cluster, index));
+    let stopped = if holds(leader) { leader } else { (0..3).find(|index| holds(*index)).unwrap() };
+    let stopped_id = id(&cluster, stopped);
+    println!("node {stopped_id} is stopped; the sessions are {holders:?}");
+    cluster.nodes[stopped].process.as_ref().unwrap().signal(Signal::SIGSTOP);
+    let began = Instant::now();
+    until("the node is lost", 30, || !alive(&cluster, stopped));
+    // By then every lease it granted is over: its hosts found another node, or are held for lost.
+    until("it holds no session", 60, || {
+        contacts(&cluster).values().all(|node| *node != stopped_id)
     });
+    assert!(began.elapsed().as_millis() > 2_000, "it was stopped for longer than a lease");
+    until("another node leads", 30, || cluster.cli(&["tenant", "create", "later"]).code == 0);
+    until("all hosts are in contact again", 60, || contacts(&cluster).len() == 2);
     cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
-    cluster.nodes[leader].process.as_ref().unwrap().signal(Signal::SIGCONT);
+    println!("its hosts are in contact elsewhere after {:?}", began.elapsed());
+    cluster.nodes[stopped].process.as_ref().unwrap().signal(Signal::SIGCONT);
+    until("the node is back", 30, || alive(&cluster, stopped));
     cluster.cli(&["-t", "acme", "status", "shop", "--wait=90s"]).ok();
     assert_eq!(Ticks::read(&ticks).overlaps(), [], "no partition ran twice at once");
     assert!(tenants(&cluster).contains(&"tenants/later".to_owned()));

@@ -43,6 +43,10 @@ impl Clock for TestClock {
 pub(super) struct Net {
     services: Mutex<BTreeMap<NodeId, PeerService>>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Calls to these do not arrive; their own do.
+    deaf: Mutex<BTreeSet<NodeId>>,
+    /// What these take from the log is not answered.
+    mute: Mutex<BTreeSet<NodeId>>,
     /// Answers to proposals that are lost after they were carried out.
     pub(super) lose_answers: AtomicBool,
     /// Calls by method.
@@ -55,12 +59,22 @@ impl Net {
     }
 
     pub(super) fn heal(&self) {
-        self.cut.lock().unwrap().clear();
+        for kind in [&self.cut, &self.deaf, &self.mute] {
+            kind.lock().unwrap().clear();
+        }
+    }
+
+    pub(super) fn deafen(&self, id: NodeId) {
+        self.deaf.lock().unwrap().insert(id);
+    }
+
+    pub(super) fn mute(&self, id: NodeId) {
+        self.mute.lock().unwrap().insert(id);
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
         let cut = self.cut.lock().unwrap();
-        cut.contains(&from) || cut.contains(&to)
+        cut.contains(&from) || cut.contains(&to) || self.deaf.lock().unwrap().contains(&to)
     }
 }
 
@@ -98,6 +112,7 @@ impl Transport for Wire {
                 Ok(answer) => answer,
             };
             if net.is_cut(me, to)
+                || (method == Method::Append && net.mute.lock().unwrap().contains(&to))
                 || (method == Method::Propose && net.lose_answers.load(Ordering::SeqCst))
             {
                 tokio::time::sleep_until(deadline).await;
