@@ -158,6 +158,7 @@ fn requests(folder: &Path) -> Vec<Vec<String>> {
         ),
         document("too-many.yaml", &tenants(501, 0)),
         document("too-large.yaml", &tenants(20, 200 << 10)),
+        document("far-too-large.yaml", &tenants(30, 200 << 10)),
         words("deploy shop@1 --cluster north --on-disconnect stop"),
         words("deploy shop@1 --cluster north"),
         words("get host ghost"),
