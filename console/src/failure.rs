@@ -1,6 +1,7 @@
 //! Why a verb did not do what it was asked, in the one shape that is shown to people and programs.
 
 use crate::global::Output;
+use api::{limits::REQUEST_BYTES_MAX, reason::COMMAND_TOO_LARGE};
 use serde_json::json;
 use std::{collections::BTreeMap, fmt, io::Write, process::ExitCode};
 
@@ -54,6 +55,12 @@ impl Failure {
 
     /// What a node answered.
     pub fn from_status(status: &tonic::Status) -> Self {
+        if is_too_large(status) {
+            let remedy = "split it: apply fewer documents at a time, or shorten what each brings";
+            let message = status.message().to_owned();
+            let failure = Self::of(exit::ERROR, COMMAND_TOO_LARGE, message, remedy).at("request");
+            return Self { code: code_word(status.code()).into(), ..failure };
+        }
         let error = api::status::ClientError::from(status.clone());
         let violations =
             error.violations.iter().map(|it| (it.field.clone(), it.description.clone()));
@@ -152,6 +159,12 @@ impl Failure {
     }
 }
 
+/// Whether a node refused to read a request for its size: gRPC says so before muster could.
+fn is_too_large(status: &tonic::Status) -> bool {
+    let limit = format!("the limit is: {REQUEST_BYTES_MAX} bytes");
+    status.code() == tonic::Code::OutOfRange && status.message().ends_with(&limit)
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -197,5 +210,17 @@ mod tests {
         let expected = "error: PARTITIONS_CHANGED: no\n  field: spec.x\n  was: 3\n  remedy: do\n";
         assert_eq!(failure.to_text(), expected);
         assert_eq!(failure.to_json()["error"]["field"], "spec.x");
+    }
+    #[test]
+    fn a_request_too_large_to_be_read_has_the_reason_of_one_too_large_for_the_log() {
+        let message = format!("found 9 bytes, the limit is: {REQUEST_BYTES_MAX} bytes");
+        let failure = Failure::from_status(&tonic::Status::out_of_range(message));
+        assert_eq!(
+            (failure.reason.as_str(), failure.code.as_str()),
+            (COMMAND_TOO_LARGE, "OUT_OF_RANGE")
+        );
+        assert!(!failure.field.is_empty() && !failure.remedy.is_empty());
+        let other = Failure::from_status(&tonic::Status::out_of_range("the limit is: 1 bytes"));
+        assert_eq!(other.reason, "");
     }
 }

@@ -159,6 +159,7 @@ impl Noun {
                 message,
                 "list what there is with `muster get`",
             )
+            .at("resource")
         })
     }
 

@@ -81,5 +81,7 @@ pub fn page_expired(revision: Revision) -> Status {
 /// What a caller without a role in a tenant is told, whether the tenant exists or not.
 fn not_visible() -> Rejection {
     let message = "the tenant does not exist, or you have no role in it";
-    refusal(Class::NotFound, UNKNOWN_TENANT, message, "correct the name, or ask for a role")
+    let remedy = "correct the name, or ask for a role";
+    let field = "tenant".to_owned();
+    Rejection { field, ..refusal(Class::NotFound, UNKNOWN_TENANT, message, remedy) }
 }

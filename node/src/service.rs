@@ -213,7 +213,7 @@ pub(crate) fn unknown(key: &Key) -> Rejection {
         class: Class::NotFound,
         code,
         message: format!("{resource} does not exist"),
-        field: String::new(),
+        field: "resource".to_owned(),
         remedy: "list what there is, or correct the name".to_owned(),
         details: BTreeMap::from([("resource".to_owned(), resource)]),
     }

@@ -158,6 +158,7 @@ fn requests(folder: &Path) -> Vec<Vec<String>> {
         ),
         document("too-many.yaml", &tenants(501, 0)),
         document("too-large.yaml", &tenants(20, 200 << 10)),
+        document("far-too-large.yaml", &tenants(30, 200 << 10)),
         words("deploy shop@1 --cluster north --on-disconnect stop"),
         words("deploy shop@1 --cluster north"),
         words("get host ghost"),
@@ -224,6 +225,8 @@ fn bad_images_and_specs_are_refused_and_nothing_changes() {
     assert_eq!((rows(&cluster), hash(&cluster)), before, "nothing was stored");
 }
 
+const ANY_PORTS: &[&str] = &["--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"];
+
 #[test]
 fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,7 +239,7 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
         Answer::of(&Command::new(BINARY).args(words).env_remove("MUSTER_SERVER").output().unwrap())
     };
     for (words, reason, field) in [
-        (vec!["serve", "--data", nobody], "IDENTITY", "data"),
+        ([&["serve", "--data", nobody][..], ANY_PORTS].concat(), "IDENTITY", "data"),
         (vec!["serve", "--data", nobody, "--join", "MST10"], "USAGE", "server"),
         (vec!["serve", "--data", nobody, "--set", "lease.ttl_ms=1"], "SETTING", "lease.ttl_ms"),
         (vec!["serve", "--data", nobody, "--set", "nonsense"], "USAGE", "set"),

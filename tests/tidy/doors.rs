@@ -18,7 +18,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["identity"]),
     ("wasmtime", &["agent"]),
     ("wasmtime-wasi", &["agent"]),
-    ("landlock", &["agent"]),
     // The agent's, and that of `muster dev`, which stops by signal the processes that it started: they
     // are children of the binary, not of an agent.
     ("nix", &["agent", "muster"]),
