@@ -152,11 +152,9 @@ async fn open_state<D: Disk, H: KvHome>(
 /// The log of a node that has one; see [`StartError::LogLost`].
 async fn open_log<D: Disk>(disk: D, dir: &Path, config: LogConfig) -> Result<Log<D>, StartError> {
     let opened = Log::open(disk, dir, config).await;
-    opened.map_err(|fault| match fault {
-        Fault::Corrupt { .. } => {
-            StartError::LogLost { dir: dir.to_owned(), detail: fault.to_string() }
-        }
-        fault => StartError::Storage(fault),
+    opened.map_err(|fault| match fault.is_corrupt() {
+        true => StartError::LogLost { dir: dir.to_owned(), detail: fault.to_string() },
+        false => StartError::Storage(fault),
     })
 }
 

@@ -65,6 +65,7 @@ pub fn recover(folder: &Path, segment_bytes: u64) -> Recovered {
             node_id: NodeId(1),
             config,
             log_config: LogConfig { segment_bytes, ..LogConfig::new() },
+            snapshot_disk: disk.clone(),
             disk,
             dir: folder.to_owned(),
             kv_home: SledHome::new(SledConfig::new(folder.join("kv"))),
