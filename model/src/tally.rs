@@ -109,10 +109,14 @@ pub(crate) fn has_failed(job: &Job) -> bool {
     job.placements.iter().any(failed_for_good)
 }
 
-/// The error of the copy that was tried most often, of those that are to run.
+/// The error under the order in force of the copy that was tried most often.
 pub(crate) fn worst_error(job: &Job) -> Option<&JobError> {
     let active = job.placements.iter().filter(|placement| placement.scheduled.active);
-    let errors = active.filter_map(|placement| placement.current.as_ref()?.error.as_deref());
+    let errors = active.filter_map(|placement| {
+        let current = placement.current.as_ref()?;
+        let in_force = current.order == placement.scheduled.revision;
+        current.error.as_deref().filter(|_| in_force)
+    });
     errors.max_by_key(|error| error.attempt)
 }
 
