@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use api::fabric::WireConfig;
 use artifact::{Limits, StoreConfig};
+use serde::{Deserialize, Serialize};
 
 use crate::memory::log::LogConfig;
 use crate::reconcile::Tuning;
@@ -41,7 +42,8 @@ pub struct Config {
 }
 
 /// What control may place on this host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Capacity {
     /// Thousandths of a CPU.
     pub cpu_millis: Option<u64>,
@@ -50,7 +52,8 @@ pub struct Capacity {
 }
 
 /// Sessions with control nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SessionConfig {
     /// Longest wait for the answer to the first message, in ms.
     pub welcome_ms: u64,
@@ -86,7 +89,8 @@ impl Default for SessionConfig {
 }
 
 /// What is carried out at a time, and how often the host is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct WorkConfig {
     /// Starts of different jobs at a time.
     pub steps_max: usize,
@@ -137,7 +141,8 @@ impl Default for WorkConfig {
 }
 
 /// Logs sent to control nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LogSendConfig {
     /// Logs sent at a time; one more is refused.
     pub logs_max: usize,
@@ -164,7 +169,8 @@ impl Default for LogSendConfig {
 }
 
 /// Patience with guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GuardsConfig {
     /// How long a guard may take to have all modules started, in ms.
     pub start_ms_max: u64,
@@ -191,7 +197,8 @@ impl Default for GuardsConfig {
 }
 
 /// Data of jobs that are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LeftoversConfig {
     /// How long the data of a job is kept after control has no order for it any more, in ms. Only time
     /// in which this agent was in touch with control counts. 0: until the next look.
@@ -226,6 +233,54 @@ impl Config {
             guards: GuardsConfig::default(),
             leftovers: LeftoversConfig::default(),
         }
+    }
+
+    /// Checks what can be checked without starting.
+    ///
+    /// # Errors
+    /// The name of the first setting that cannot work, and why.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        let positive = [
+            ("session.welcome_ms", self.session.welcome_ms),
+            ("session.retry_first_ms", self.session.retry_first_ms),
+            ("session.retry_max_ms", self.session.retry_max_ms),
+            ("session.call_ms", self.session.call_ms),
+            ("session.queue_messages_max", self.session.queue_messages_max as u64),
+            ("session.reports_max", self.session.reports_max as u64),
+            ("session.servers_max", self.session.servers_max as u64),
+            ("work.steps_max", self.work.steps_max as u64),
+            ("work.stops_max", self.work.stops_max as u64),
+            ("work.kills_max", self.work.kills_max as u64),
+            ("work.fetches_max", self.work.fetches_max as u64),
+            ("work.probes_max", self.work.probes_max as u64),
+            ("work.probe_every_ms", self.work.probe_every_ms),
+            ("work.discover_every_ms", self.work.discover_every_ms),
+            ("work.download_idle_ms", self.work.download_idle_ms),
+            ("work.kill_margin_ms", self.work.kill_margin_ms),
+            ("work.log_file_bytes_max", self.work.log_file_bytes_max),
+            ("work.log_files_max", u64::from(self.work.log_files_max)),
+            ("logs.logs_max", self.logs.logs_max as u64),
+            ("logs.part_bytes", self.logs.part_bytes as u64),
+            ("guards.start_ms_max", self.guards.start_ms_max),
+            ("guards.answer_ms_max", self.guards.answer_ms_max),
+            ("guards.compile_ms_max", self.guards.compile_ms_max),
+            ("guards.log_bytes_max", self.guards.log_bytes_max as u64),
+            ("leftovers.removed_max", self.leftovers.removed_max as u64),
+            ("leftovers.tracked_max", self.leftovers.tracked_max as u64),
+            ("memory.rewrite_at_bytes", self.memory.rewrite_at_bytes),
+            ("memory.file_bytes_max", self.memory.file_bytes_max),
+            ("memory.bounds.unsent_max", self.memory.bounds.unsent_max as u64),
+        ];
+        if let Some((setting, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err((*setting, "it must be above 0"));
+        }
+        if self.session.reports_max > api::convert::session::REPORTS_MAX {
+            return Err(("session.reports_max", "a message holds at most 4096 reports"));
+        }
+        if self.session.retry_first_ms > self.session.retry_max_ms {
+            return Err(("session.retry_first_ms", "it must not exceed retry_max_ms"));
+        }
+        Ok(())
     }
 
     /// Where key and certificate lie.

@@ -86,12 +86,17 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
     Ok(())
 }
 
-fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
-    let mut flags = Vec::new();
-    for setting in &arguments.set {
+/// What `--set` gives, each `(section.key, value)`.
+pub(crate) fn settings_of(set: &[String]) -> Result<Vec<(String, String)>> {
+    let pair = |setting: &String| {
         let (key, value) = setting.split_once('=').context("--set takes KEY=VALUE")?;
-        flags.push((key.to_owned(), value.to_owned()));
-    }
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    set.iter().map(pair).collect()
+}
+
+fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
+    let mut flags = settings_of(&arguments.set)?;
     let mut add = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             flags.push((format!("node.{key}"), value));
