@@ -186,6 +186,7 @@ impl FakeHost {
         let (reason, text) = match trouble.stage {
             Stage::Fetch => ("IMAGE", "cannot fetch the image"),
             Stage::Lease => ("NO_LEASE", "too little of the lease is left"),
+            Stage::Withdrawn => ("NO_LEASE", "the order changed"),
             Stage::Start | Stage::Run => ("DRIVER", "cannot start the program"),
         };
         let failure = Failure {
@@ -267,7 +268,8 @@ impl FakeHost {
 
 fn trouble_at(trouble: Option<Trouble>, stage: Stage) -> Option<Trouble> {
     trouble.filter(|trouble| {
-        trouble.stage == stage || (stage == Stage::Start && trouble.stage == Stage::Lease)
+        let not_tried = matches!(trouble.stage, Stage::Lease | Stage::Withdrawn);
+        trouble.stage == stage || (stage == Stage::Start && not_tried)
     })
 }
 

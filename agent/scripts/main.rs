@@ -78,12 +78,13 @@ impl Runner for Story {
             }
             // round: plan once and begin the steps.
             "round" => out = self.describe_round()?,
-            // finish [fetch|start|lease] [permanent]: the steps begun are over, or failed there.
+            // finish [fetch|start|lease|withdrawn] [permanent]: the steps begun are over, or failed there.
             "finish" => {
                 let stage = match args.next_pos() {
                     Some("fetch") => Some(Stage::Fetch),
                     Some("start") => Some(Stage::Start),
                     Some("lease") => Some(Stage::Lease),
+                    Some("withdrawn") => Some(Stage::Withdrawn),
                     _ => None,
                 };
                 let permanent = args.next_pos() == Some("permanent");

@@ -106,7 +106,8 @@ impl Life {
             Happening::Round => drop(self.host.round()),
             Happening::Finish { trouble } => {
                 self.host.finish_one(trouble.map(|(stage, permanent)| {
-                    let stage = [Stage::Fetch, Stage::Start, Stage::Lease][usize::from(stage)];
+                    let stage = [Stage::Fetch, Stage::Start, Stage::Lease, Stage::Withdrawn]
+                        [usize::from(stage)];
                     Trouble { stage, permanent }
                 }))
             }

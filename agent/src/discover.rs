@@ -13,10 +13,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{Cgroups, Controller, Version};
+use crate::cgroup::Cgroups;
 use crate::driver::Capability;
 
+mod isolation;
 mod parse;
+
+pub use isolation::Limiters;
 
 /// More components of a kind than this are not reported.
 const COMPONENTS_MAX: usize = 256;
@@ -44,8 +47,8 @@ pub struct Facts {
     pub nics: Vec<Nic>,
     /// USB devices, by bus and address.
     pub usb: Vec<Usb>,
-    /// Where memory limits come from: `v1`, `v2` or `none`.
-    pub cgroup: String,
+    /// Where limits come from.
+    pub cgroups: Limiters,
     /// What can run here, with the isolation it gets.
     pub drivers: Vec<Capability>,
 }
@@ -115,6 +118,9 @@ pub struct Usb {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentId {
+    /// The isolation that jobs of a driver really get, by the driver's name. First in order: of a host
+    /// with many devices this is what must be told.
+    Isolation(String),
     /// A disk by device name.
     Disk(String),
     /// A network interface by device name.
@@ -129,9 +135,10 @@ pub enum ComponentId {
 }
 
 impl ComponentId {
-    /// `disk`, `nic` or `usb`.
+    /// `isolation`, `disk`, `nic` or `usb`.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Isolation(_) => "isolation",
             Self::Disk(_) => "disk",
             Self::Nic(_) => "nic",
             Self::Usb { .. } => "usb",
@@ -143,7 +150,7 @@ impl ComponentId {
 impl fmt::Display for ComponentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disk(name) | Self::Nic(name) => f.write_str(name),
+            Self::Isolation(name) | Self::Disk(name) | Self::Nic(name) => f.write_str(name),
             Self::Usb { bus, address } => write!(f, "{bus}:{address}"),
         }
     }
@@ -152,6 +159,12 @@ impl fmt::Display for ComponentId {
 impl Facts {
     /// Every component by its identity, described in one line for people.
     pub fn components(&self) -> BTreeMap<ComponentId, String> {
+        let isolation = self.drivers.iter().map(|driver| {
+            (
+                ComponentId::Isolation(driver.kind.name().to_owned()),
+                isolation::words(driver, &self.cgroups),
+            )
+        });
         let disks = self.disks.iter().map(|disk| {
             let text = format!("{} bytes {}", disk.size_bytes, disk.model);
             (ComponentId::Disk(disk.device_name.clone()), text.trim_end().to_owned())
@@ -164,7 +177,7 @@ impl Facts {
             let text = format!("{} {}", usb.id, usb.product);
             (ComponentId::Usb { bus: usb.bus, address: usb.address }, text.trim_end().to_owned())
         });
-        disks.chain(nics).chain(usb).collect()
+        isolation.chain(disks).chain(nics).chain(usb).collect()
     }
 }
 
@@ -187,12 +200,7 @@ pub fn discover(root: &Path, drivers: Vec<Capability>) -> Facts {
         disks: each(&root.join("sys/block"), disk),
         nics: each(&root.join("sys/class/net"), nic),
         usb: usb_devices(&root.join("sys/bus/usb/devices")),
-        cgroup: match Cgroups::detect().version(Controller::Memory) {
-            Some(Version::V1) => "v1",
-            Some(Version::V2) => "v2",
-            None => "none",
-        }
-        .to_owned(),
+        cgroups: Limiters::of(&Cgroups::detect()),
         drivers,
     }
 }

@@ -8,6 +8,7 @@
 //! suite that both pass, and the precise meaning of each sentence here.
 
 use std::io;
+use std::path::Path;
 
 use futures::future::BoxFuture;
 
@@ -222,6 +223,11 @@ pub trait Driver: Send + Sync + 'static {
     /// Forgets a job that is down: its specification, state and logs, not its data. A job that is
     /// not known is a success. Errors: `Running`.
     fn remove<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// Deletes a job's data directory with all that is in it, for good; the job must be unknown to this
+    /// driver. One that is not there is a success. Errors: `Spec` permanent for a directory that is not
+    /// one of a job's; `Disk`.
+    fn remove_data<'a>(&'a self, data_dir: &'a Path) -> BoxFuture<'a, Result<(), DriverError>>;
 
     /// Every job known on this host, up or down, by name; starts and stops nothing.
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, DriverError>>;

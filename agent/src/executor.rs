@@ -1,8 +1,10 @@
 //! Carries out the steps of a round through the driver, each in a task of its own.
 //!
 //! The steps of a job come one after the other, because a round never begins one while another is under
-//! way; those of different jobs run side by side, bounded. A step that was carried out says what the
-//! driver knows of the job afterwards, so that the next round does not act on what was true before.
+//! way; those of different jobs run side by side, bounded in lanes: a stop may wait for all of its
+//! grace, and must not keep starts and kills waiting with it. A start that had to wait asks again
+//! whether it still stands. A step that was carried out says what the driver knows of the job
+//! afterwards, so that the next round does not act on what was true before.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,11 +21,13 @@ use crate::images::stored::with_sources;
 use crate::images::{ImageError, Images, driver_of};
 use crate::naming;
 use crate::reconcile::{Busy, Failure, Found, Stage, Step};
+use crate::standing::{Stale, Standing};
+
+#[cfg(test)]
+mod tests;
 
 /// Largest secret, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
-/// Time kept for the kill at the end of a lease, in ms.
-const KILL_MARGIN_MS: u64 = 500;
 
 /// What the driver knows of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +61,11 @@ pub(crate) struct Executor<D: Disk> {
     data: PathBuf,
     tenant: Name,
     config: WorkConfig,
-    steps: Semaphore,
+    /// Whether starts decided earlier still stand.
+    pub(crate) standing: Standing,
+    starts: Semaphore,
+    stops: Semaphore,
+    kills: Semaphore,
     fetches: Semaphore,
     probes: Semaphore,
 }
@@ -66,6 +74,13 @@ pub(crate) struct Executor<D: Disk> {
 enum StartError {
     Image(ImageError),
     Driver(DriverError),
+    Stale(Stale),
+}
+
+impl From<Stale> for StartError {
+    fn from(stale: Stale) -> Self {
+        Self::Stale(stale)
+    }
 }
 
 impl From<ImageError> for StartError {
@@ -95,7 +110,10 @@ impl<D: Disk> Executor<D> {
             disk,
             data,
             tenant,
-            steps: permits(config.steps_max),
+            standing: Standing::default(),
+            starts: permits(config.steps_max),
+            stops: permits(config.stops_max),
+            kills: permits(config.kills_max),
             fetches: permits(config.fetches_max),
             probes: permits(config.probes_max),
             config,
@@ -105,9 +123,6 @@ impl<D: Disk> Executor<D> {
     /// Carries a step out, to its end or failure.
     pub(crate) async fn carry_out(self: Arc<Self>, step: Step) -> Done {
         let (key, busy) = (step.key().clone(), step.busy());
-        let lane = if matches!(busy, Busy::Fetching(_)) { &self.fetches } else { &self.steps };
-        // Never closed.
-        let _turn = lane.acquire().await;
         let mut placed = None;
         let result = match &step {
             Step::FetchImage { image, .. } => self.fetch(*image).await,
@@ -115,7 +130,11 @@ impl<D: Disk> Executor<D> {
                 self.start(&key, (*assignment, workload), &mut placed).await
             }
             Step::Replace { grace_ms, assignment, workload, .. } => {
-                match self.stop(&key, *grace_ms).await {
+                let stopped = match self.stands(&key, workload) {
+                    Ok(()) => self.stop(&key, *grace_ms).await,
+                    Err(stale) => Err(of_stale(&key, stale)),
+                };
+                match stopped {
                     Ok(()) => self.start(&key, (*assignment, workload), &mut placed).await,
                     Err(failure) => Err(failure),
                 }
@@ -153,8 +172,15 @@ impl<D: Disk> Executor<D> {
     }
 
     async fn fetch(&self, image: Digest) -> Result<(), Failure> {
+        // No lane is ever closed.
+        let _turn = self.fetches.acquire().await;
         let fetched = self.images.fetch(&self.tenant, image).await;
         fetched.map_err(|error| of_image(Stage::Fetch, error))
+    }
+
+    /// Whether a start that was decided earlier may go on.
+    fn stands(&self, key: &JobKey, workload: &Workload) -> Result<(), Stale> {
+        self.standing.check(key, workload.on_disconnect, self.driver.boottime_ms())
     }
 
     async fn start(
@@ -164,14 +190,19 @@ impl<D: Disk> Executor<D> {
         placed: &mut Option<(Assignment, Revision)>,
     ) -> Result<(), Failure> {
         let id = id_of(key)?;
+        let _turn = self.starts.acquire().await;
         let started = async {
+            self.stands(key, workload)?;
             let spec = self.spec(key, assignment, workload).await?;
             self.driver.prepare(&id, spec).await?;
             *placed = Some((assignment, workload.spec_revision));
+            // Preparing takes as long as compiling does.
+            self.stands(key, workload)?;
             Ok::<_, StartError>(self.driver.start(&id).await?)
         };
         match started.await {
             Ok(_state) => Ok(()),
+            Err(StartError::Stale(stale)) => Err(of_stale(key, stale)),
             Err(StartError::Image(error)) => Err(of_image(Stage::Start, error)),
             Err(StartError::Driver(error)) => {
                 let lease = error.cause() == Cause::Lease;
@@ -181,6 +212,8 @@ impl<D: Disk> Executor<D> {
     }
 
     async fn stop(&self, key: &JobKey, grace_ms: u64) -> Result<(), Failure> {
+        let lane = if grace_ms == 0 { &self.kills } else { &self.stops };
+        let _turn = lane.acquire().await;
         match self.driver.stop(&id_of(key)?, grace_ms).await {
             Ok(_state) => Ok(()),
             Err(error) if error.cause() == Cause::Unknown => Ok(()),
@@ -189,6 +222,7 @@ impl<D: Disk> Executor<D> {
     }
 
     async fn forget(&self, key: &JobKey) -> Result<(), Failure> {
+        let _turn = self.kills.acquire().await;
         let removed = self.driver.remove(&id_of(key)?).await;
         removed.map_err(|error| of_driver(Stage::Start, &error))
     }
@@ -233,8 +267,11 @@ impl<D: Disk> Executor<D> {
                 OnDisconnect::Replace => spec::OnDisconnect::Replace,
             },
             stop_grace_ms: workload.stop_grace_ms,
-            kill_margin_ms: KILL_MARGIN_MS,
-            logs: LogLimits::default(),
+            kill_margin_ms: self.config.kill_margin_ms,
+            logs: LogLimits {
+                file_bytes_max: self.config.log_file_bytes_max,
+                files_max: self.config.log_files_max,
+            },
             lease: PathBuf::new(),
             cgroup: String::new(),
         })
@@ -257,6 +294,17 @@ impl<D: Disk> Executor<D> {
         let path = self.data.join("secrets").join(name.as_str()).join(key);
         let bytes = self.disk.read_file(&path, SECRET_BYTES_MAX).await.map_err(|_| missing())?;
         String::from_utf8(bytes.to_vec()).map_err(|_| missing())
+    }
+
+    /// Deletes the data of a job that is gone. A look later tries again if that failed.
+    pub(crate) async fn remove_data(self: Arc<Self>, key: JobKey) -> Done {
+        let _turn = self.kills.acquire().await;
+        tracing::info!(job = %key, "delete the data of a job that is gone");
+        let removed = self.driver.remove_data(&naming::data_dir(&self.data, &key)).await;
+        if let Err(error) = removed {
+            tracing::warn!(job = %key, %error, "could not delete the data of a job that is gone");
+        }
+        Done { key, busy: Busy::Stopping, result: Ok(()), placed: None, look: Look::Gone }
     }
 
     /// Whether a job's data folder holds something.
@@ -290,6 +338,15 @@ fn id_of(key: &JobKey) -> Result<JobId, Failure> {
         text: format!("{key} has no name that fits a folder"),
         permanent: true,
     })
+}
+
+fn of_stale(key: &JobKey, stale: Stale) -> Failure {
+    let (stage, text) = match stale {
+        Stale::Order => (Stage::Withdrawn, "the order changed before it was carried out"),
+        Stale::Lease => (Stage::Lease, "the lease ended before it was carried out"),
+    };
+    let (reason, text) = (Cause::Lease.code().to_owned(), format!("{key} was not started: {text}"));
+    Failure { stage, reason, text, permanent: false }
 }
 
 fn of_image(stage: Stage, error: ImageError) -> Failure {

@@ -1,5 +1,8 @@
 //! An agent on this machine: its folder, its identity, its driver and its network.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use api::Tcp;
@@ -19,6 +22,8 @@ use crate::servers::Servers;
 
 /// Largest list of control nodes read, in bytes.
 const SERVERS_BYTES_MAX: u64 = 1 << 20;
+/// Who may look into the agent's folder: its user.
+const FOLDER_MODE: u32 = 0o700;
 
 /// Runs the agent of this machine until `until` resolves: joins by `ticket` if it never did, finds the
 /// jobs of the agent before it, and keeps sessions with control. Call it on a current-thread runtime,
@@ -34,6 +39,7 @@ pub async fn run_here(
 ) -> Result<(), RunError> {
     let disk = RealDisk::start(&RealDiskConfig::new())?;
     disk.create_dir(&config.data).await?;
+    keep_private(&config.data)?;
     config.data = std::fs::canonicalize(&config.data).unwrap_or(config.data);
     let _lock = disk.lock(&config.data.join("lock")).await?;
     let tcp = Tcp::default();
@@ -52,12 +58,12 @@ pub async fn run_here(
     let wire = (enrol::time_of(&clock), config.wire);
     let known = (addresses, config.session.servers_max);
     let servers = Arc::new(Servers::new(tcp, &bundle, wire, known)?);
-    let driver = GuardedDriver::open(GuardedConfig::new(config.data.clone())).await?;
+    let guards = GuardedConfig::new(config.data.clone()).bounded_by(&config.guards);
+    let driver = GuardedDriver::open(guards).await?;
     let driver: Arc<dyn Driver> = Arc::new(driver);
     let images = StoredImages::open(disk.clone(), &config, servers.clone()).await?;
     let (capabilities, capacity) = (driver.capabilities(), config.capacity);
-    let profile =
-        move || profile_of(&discover(std::path::Path::new("/"), capabilities.clone()), capacity);
+    let profile = move || profile_of(&discover(Path::new("/"), capabilities.clone()), capacity);
     let parts = Parts {
         disk,
         driver,
@@ -69,6 +75,14 @@ pub async fn run_here(
         host,
     };
     run(config, parts, until).await
+}
+
+/// Nobody else on this machine may look into the agent's folder: what jobs are given, secrets among it,
+/// lies there, and so does their data. Jobs run as the agent's own user and still reach theirs.
+fn keep_private(data: &Path) -> Result<(), RunError> {
+    let private = Permissions::from_mode(FOLDER_MODE);
+    std::fs::set_permissions(data, private)
+        .map_err(|source| RunError::Folder { path: data.to_owned(), source })
 }
 
 /// The control nodes that the agent was told, and those it learned.
@@ -120,4 +134,40 @@ pub fn profile_of(facts: &Facts, capacity: Capacity) -> HostProfile {
 fn cut(text: &str) -> String {
     let end = text.floor_char_boundary(model::limits::FACT_MAX_BYTES);
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Midnight;
+
+    impl Clock for Midnight {
+        fn now(&self) -> model::Timestamp {
+            model::Timestamp(1_700_000_000_000)
+        }
+    }
+
+    /// Runs an agent that is told to end at once.
+    async fn run_briefly(data: &Path) {
+        let clock: Arc<dyn Clock> = Arc::new(Midnight);
+        let entropy: Arc<dyn Entropy> = Arc::new(identity::SystemEntropy::new());
+        let until = std::future::ready(());
+        run_here(Config::new(data.to_owned()), None, (clock, entropy), until).await.unwrap();
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn nobody_else_may_look_into_the_agents_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let data = root.path().join("agent");
+        run_briefly(&data).await;
+        assert_eq!(mode(&data), 0o700, "made so");
+        std::fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        run_briefly(&data).await;
+        assert_eq!(mode(&data), 0o700, "an older one is made so");
+    }
 }

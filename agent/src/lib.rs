@@ -2,7 +2,7 @@
 //!
 //! Read `driver` first (the contract), then `guard` (the process that owns one job), `reconcile` and
 //! `memory` (what an agent does next and must not forget, both pure), then `run` (the agent itself) with
-//! `stream`, `executor`, `images`, `report` and `logs` around it, `here` (an agent on a real machine) and
+//! `stream`, `executor`, `standing`, `images`, `report` and `logs` around it, `here` (an agent on a real machine) and
 //! `local` (what works without a link). `discover` says what a host is made of.
 
 pub mod cgroup;
@@ -15,6 +15,7 @@ pub mod guard;
 pub mod here;
 pub mod images;
 mod lease;
+mod leftovers;
 pub mod local;
 mod logs;
 pub mod memory;
@@ -23,9 +24,12 @@ pub mod reconcile;
 mod report;
 mod run;
 pub mod servers;
+mod standing;
 mod stream;
 
-pub use config::{Capacity, Config, LogSendConfig, SessionConfig, WorkConfig};
+pub use config::{
+    Capacity, Config, GuardsConfig, LeftoversConfig, LogSendConfig, SessionConfig, WorkConfig,
+};
 pub use enrol::Ticket;
 pub use here::run_here;
 pub use run::{Parts, RunError, run};

@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 pub use admit::{Admission, Orders, Refused};
 
 /// How much is kept at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Bounds {
     /// Fences of jobs that are gone; the oldest go first. A set of orders that names such a job
     /// again is then fenced by its revision alone.

@@ -72,7 +72,7 @@ pub fn of_spec(spec: &JobSpec) -> Option<(JobKey, Revision)> {
 }
 
 /// The slot whose text this is.
-fn slot(text: &str) -> Option<Slot> {
+pub(crate) fn slot(text: &str) -> Option<Slot> {
     if let Some(host) = text.strip_prefix("host-") {
         return Name::new(host).ok().map(Slot::Host);
     }

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{Assignment, Digest, JobKey, Revision, Workload};
+use serde::{Deserialize, Serialize};
 
 use crate::guard::state::{JobExit, Phase as GuardPhase};
 use crate::memory::{Memory, Record};
@@ -54,7 +55,8 @@ pub struct World<'a> {
 }
 
 /// Times and counts of reconciling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Tuning {
     /// How long a program must run before it is trusted as what to fall back to.
     pub settle_ms: u64,

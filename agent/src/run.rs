@@ -12,6 +12,8 @@
 
 mod host;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::driver::{Driver, DriverError};
 use crate::executor::{Done, Executor, Look, found};
 use crate::images::{ImageError, Images};
 use crate::lease::LeaseCount;
+use crate::leftovers::Leftovers;
 use crate::logs::Logs;
 use crate::memory::log::MemoryLog;
 use crate::reconcile::{Busy, Found, Lease, Round, World, failed, reconcile};
@@ -48,6 +51,15 @@ pub enum RunError {
     /// Its memory or its folder fails: it must not act on orders it could forget.
     #[error("could not use the agent's folder")]
     Disk(#[from] Fault),
+    /// Others may look into its folder, and it cannot keep them out.
+    #[error("could not make {} private to its user (mode 0700)", path.display())]
+    Folder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// It has no identity.
     #[error(transparent)]
     Enrol(#[from] crate::enrol::EnrolError),
@@ -106,7 +118,8 @@ pub async fn run<D: Disk>(
         who: planner::retry::stable_hash([text.as_str()]),
         incarnation: format!("{:x}-{:x}", parts.driver.boottime_ms(), std::process::id()),
     };
-    let mut core = Core::new(config, parts, log, introduce);
+    let leftovers = Leftovers::open(&parts.disk, config.leftovers_path(), config.leftovers).await;
+    let mut core = Core::new(config, parts, (log, leftovers), introduce);
     tokio::pin!(until);
     tokio::select! {
         biased;
@@ -124,6 +137,7 @@ struct Core<D: Disk> {
     config: Config,
     parts: Parts<D>,
     log: MemoryLog<D>,
+    leftovers: Leftovers,
     executor: Arc<Executor<D>>,
     introduce: watch::Sender<Introduction>,
     out: Option<Outbound>,
@@ -139,13 +153,15 @@ struct Core<D: Disk> {
     data: BTreeSet<JobKey>,
     steps: JoinSet<Done>,
     looks: JoinSet<Vec<(JobKey, u64, Look)>>,
+    /// Walks through the data folders.
+    walks: JoinSet<BTreeSet<JobKey>>,
 }
 
 impl<D: Disk> Core<D> {
     fn new(
         config: Config,
         parts: Parts<D>,
-        log: MemoryLog<D>,
+        (log, leftovers): (MemoryLog<D>, Leftovers),
         introduce: watch::Sender<Introduction>,
     ) -> Self {
         let work = (parts.driver.clone(), parts.images.clone());
@@ -160,6 +176,7 @@ impl<D: Disk> Core<D> {
         Self {
             executor: Arc::new(executor),
             log,
+            leftovers,
             introduce,
             out: None,
             heard: false,
@@ -173,6 +190,7 @@ impl<D: Disk> Core<D> {
             data: BTreeSet::new(),
             steps: JoinSet::new(),
             looks: JoinSet::new(),
+            walks: JoinSet::new(),
             config,
             parts,
         }
@@ -202,6 +220,9 @@ impl<D: Disk> Core<D> {
                     }
                 }
                 Some(looks) = self.looks.join_next() => self.seen(looks.unwrap_or_default()),
+                Some(walked) = self.walks.join_next() => {
+                    self.clear_away(walked.unwrap_or_default()).await;
+                }
                 () = sleep_until(next) => {}
             }
             let now = Instant::now();
@@ -229,6 +250,12 @@ impl<D: Disk> Core<D> {
             for step in round.steps {
                 tracing::debug!(?step, "begin");
                 self.busy.insert(step.key().clone(), step.busy());
+                if step.busy() == Busy::Starting {
+                    let order =
+                        self.log.memory().job(step.key()).and_then(|job| job.order.as_ref());
+                    let fence = order.map(crate::memory::Accepted::fence).unwrap_or_default();
+                    self.executor.standing.begun(step.key(), fence);
+                }
                 self.turn(step.key());
                 self.steps.spawn(self.executor.clone().carry_out(step));
             }
@@ -270,11 +297,17 @@ impl<D: Disk> Core<D> {
         if self.busy.get(&key) == Some(&busy) {
             self.busy.remove(&key);
         }
+        if busy == Busy::Starting {
+            self.executor.standing.over(&key);
+        }
         if let (Busy::Fetching(image), Ok(())) = (busy, &result) {
             self.images.insert(image);
         }
         self.turn(&key);
         self.note(&key, placed, look);
+        if busy == Busy::Stopping {
+            self.look_for_data(&key).await;
+        }
         let Err(failure) = result else { return Ok(()) };
         if busy == Busy::Stopping {
             return Ok(());

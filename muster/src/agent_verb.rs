@@ -1,10 +1,13 @@
 //! `muster agent`: the agent of an edge host, and what a person can do on that host without any link.
 
+mod settings;
+
 use crate::dev::failed;
-use agent::{Capacity, Config, Ticket, local};
+use agent::{Ticket, local};
 use anyhow::{Context, Result, bail};
 use node::{LogFormat, SystemClock};
 use serde_json::json;
+use settings::Settings;
 use std::{
     env,
     io::Write,
@@ -25,7 +28,11 @@ enum Verb {
     /// Runs the agent
     #[command(after_help = "Examples:\n  \
         muster agent run --data /var/lib/muster-agent --host till-17 --join MST10... --server 10.0.0.1:7400\n  \
-        muster agent run --data /var/lib/muster-agent       again, after a restart\n\n\
+        muster agent run --data /var/lib/muster-agent       again, after a restart\n  \
+        muster agent run --data /var/lib/muster-agent --config agent.toml --set leftovers.data_keep_ms=3600000\n  \
+        muster agent run --data /var/lib/muster-agent --config agent.toml --print-config   what is in force\n\n\
+        Every setting can be given by file, by variable (MUSTER_AGENT_WORK__STEPS_MAX=4) or by flag \
+        (--set work.steps_max=4); the later wins.\n\n\
         Its jobs go on when it ends; the next start takes them over.")]
     Run(Run),
     /// Lists the jobs of this host; works without any link
@@ -83,6 +90,15 @@ struct Run {
     /// Memory that may be given to jobs, in bytes; what the machine has if not given
     #[arg(long)]
     memory_bytes: Option<u64>,
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the settings in force, and end
+    #[arg(long)]
+    print_config: bool,
     /// How log lines look: text or json
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     log_format: String,
@@ -103,11 +119,13 @@ pub(crate) fn run(arguments: Arguments, global: &console::Global) -> ExitCode {
 }
 
 fn run_agent(run: Run, global: &console::Global) -> Result<()> {
+    let settings = Settings::load(run.config.as_deref(), env::vars(), flags(&run)?)?;
+    if run.print_config {
+        return print(node::config::to_toml(&settings).trim_end());
+    }
     let format = if run.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
     node::start_logs(format, env::var(node::LOG_VARIABLE).ok().as_deref())?;
-    let mut config = Config::new(run.place.data);
-    config.servers.clone_from(&global.server);
-    config.capacity = Capacity { cpu_millis: run.cpu_millis, memory_bytes: run.memory_bytes };
+    let config = settings.into_config(run.place.data, global.server.clone());
     let ticket = match (run.join, run.host) {
         (Some(token), Some(host)) => Some(Ticket {
             token: token.parse().context("read the join token")?,
@@ -121,6 +139,16 @@ fn run_agent(run: Run, global: &console::Global) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(agent::run_here(config, ticket, (clock, entropy), node::asked_by_signal()))?;
     Ok(())
+}
+
+fn flags(run: &Run) -> Result<Vec<(String, String)>> {
+    let mut flags = crate::serve_verb::settings_of(&run.set, "work.steps_max=4")?;
+    let mut add = |key: &str, value: Option<u64>| {
+        flags.extend(value.map(|value| (format!("capacity.{key}"), value.to_string())));
+    };
+    add("cpu_millis", run.cpu_millis);
+    add("memory_bytes", run.memory_bytes);
+    Ok(flags)
 }
 
 fn list(data: &Path, global: &console::Global) -> Result<()> {

@@ -93,16 +93,21 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
     Ok(())
 }
 
-fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
-    let mut flags = Vec::new();
-    for setting in &arguments.set {
+/// What `--set` gives, each `(section.key, value)`.
+pub(crate) fn settings_of(set: &[String], example: &str) -> Result<Vec<(String, String)>> {
+    let mut settings = Vec::new();
+    for setting in set {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
             let message = format!("--set takes KEY=VALUE, not {setting:?}");
-            let remedy = "write it as --set lease.ttl_ms=20000";
-            Failure::usage(message, remedy).at("set")
+            Failure::usage(message, format!("write it as --set {example}")).at("set")
         })?;
-        flags.push((key.to_owned(), value.to_owned()));
+        settings.push((key.to_owned(), value.to_owned()));
     }
+    Ok(settings)
+}
+
+fn flags(arguments: &Arguments) -> Result<Vec<(String, String)>> {
+    let mut flags = settings_of(&arguments.set, "lease.ttl_ms=20000")?;
     let mut add = |key: &str, value: Option<String>| {
         if let Some(value) = value {
             flags.push((format!("node.{key}"), value));

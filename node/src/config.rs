@@ -4,18 +4,20 @@
 //! (`section.key=value`); the later wins. A key that nobody knows is an error, and so is a value that
 //! cannot work. [`Config::to_toml`] prints what came of it: the same text is a valid file.
 
-mod foreign;
+pub mod foreign;
 mod sessions;
+mod source;
 
 pub use sessions::SessionsConfig;
+pub use source::{load, to_toml};
 
 use serde::{Deserialize, Serialize};
 use std::{io, path::PathBuf};
 
 /// Prefix of environment variables that set a key.
 const ENV_PREFIX: &str = "MUSTER_";
-/// Largest file read, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Prefix of those that set a key of an agent.
+pub const AGENT_ENV_PREFIX: &str = "MUSTER_AGENT_";
 
 /// Settings of one control node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -270,28 +272,16 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         flags: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut table = toml::Table::new();
-        if let Some(path) = file {
-            table = read(path)?;
-            check(&table, &path.display().to_string())?;
-        }
-        for (name, value) in env {
-            let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
-            let Some((section, key)) = key.split_once("__") else { continue };
-            let key = format!("{}.{}", section.to_lowercase(), key.to_lowercase());
-            set(&mut table, &key, &value, &name)?;
-        }
-        for (key, value) in flags {
-            set(&mut table, &key, &value, &format!("flag {key}"))?;
-        }
-        let config = check(&table, "the configuration")?;
+        // An agent on the same machine has its own.
+        let env = env.into_iter().filter(|(name, _)| !name.starts_with(AGENT_ENV_PREFIX));
+        let config: Self = load(ENV_PREFIX, file, env, flags)?;
         config.validate()?;
         Ok(config)
     }
 
     /// The configuration as a file.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_default()
+        to_toml(self)
     }
 
     /// Checks what can be checked without starting.
@@ -346,46 +336,6 @@ impl Config {
 
 fn refused(setting: &str, reason: &str) -> ConfigError {
     ConfigError::Refused { setting: setting.to_owned(), reason: reason.to_owned() }
-}
-
-fn read(path: &std::path::Path) -> Result<toml::Table, ConfigError> {
-    use io::Read as _;
-    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    text.parse::<toml::Table>().map_err(|bad| ConfigError::Malformed {
-        place: path.display().to_string(),
-        problem: bad.message().to_owned(),
-    })
-}
-
-fn check(table: &toml::Table, place: &str) -> Result<Config, ConfigError> {
-    Config::deserialize(table.clone()).map_err(|bad| ConfigError::Malformed {
-        place: place.to_owned(),
-        problem: bad.message().to_owned(),
-    })
-}
-
-/// Sets `section.key`. The value is read as TOML, and as a plain text where it is none or where a
-/// text is what is wanted.
-fn set(table: &mut toml::Table, key: &str, value: &str, place: &str) -> Result<(), ConfigError> {
-    let malformed = |problem: String| ConfigError::Malformed { place: place.to_owned(), problem };
-    let (section, key) = key
-        .split_once('.')
-        .ok_or_else(|| malformed("a setting is named section.key".to_owned()))?;
-    let text = toml::Value::String(value.to_owned());
-    let parsed = format!("value = {value}").parse::<toml::Table>();
-    let parsed = parsed.ok().and_then(|mut one| one.remove("value")).unwrap_or(text.clone());
-    let held = table.entry(section).or_insert_with(|| toml::Table::new().into());
-    let held =
-        held.as_table_mut().ok_or_else(|| malformed(format!("{section} is not a section")))?;
-    held.insert(key.to_owned(), parsed);
-    let Err(problem) = check(table, place) else { return Ok(()) };
-    if let Some(held) = table.get_mut(section).and_then(toml::Value::as_table_mut) {
-        held.insert(key.to_owned(), text);
-    }
-    check(table, place).map(|_| ()).map_err(|_| problem)
 }
 
 #[cfg(test)]

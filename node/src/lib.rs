@@ -9,7 +9,7 @@ mod access;
 mod artifacts;
 mod bootstrap;
 mod clock;
-mod config;
+pub mod config;
 mod folders;
 mod join;
 mod members;

@@ -7,6 +7,7 @@
 //! answers. It obeys the same contract as the real driver; `conformance` holds both to it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ mod machine;
 pub struct Script {
     /// What `prepare` answers instead of preparing: whether it is transient, and why.
     pub prepare_fails: Option<(bool, Cause)>,
+    /// How long `prepare` takes.
+    pub prepare_ms: u64,
     /// Whether the program cannot be started.
     pub cannot_start: bool,
     /// How long a start takes.
@@ -61,6 +64,7 @@ impl FakeHost {
             next_pid: 100,
             scripts: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            data_removed: Vec::new(),
         };
         Self { machine: Arc::new(Mutex::new(machine)) }
     }
@@ -95,6 +99,11 @@ impl FakeHost {
             .jobs
             .get_mut(job)
             .is_some_and(|job| job.lose("the job's guard died, and the job with it"))
+    }
+
+    /// The data directories that were deleted, in order.
+    pub fn data_removed(&self) -> Vec<PathBuf> {
+        self.machine().data_removed.clone()
     }
 
     /// Every job that is up now, for an oracle that counts copies.
@@ -139,7 +148,14 @@ impl Driver for FakeDriver {
         job: &'a JobId,
         spec: JobSpec,
     ) -> BoxFuture<'a, Result<(), DriverError>> {
-        async move { self.host.machine().prepare(job, spec) }.boxed()
+        async move {
+            let wait_ms = self.host.machine().script_of(&spec).prepare_ms;
+            if wait_ms > 0 {
+                sleep(Duration::from_millis(wait_ms)).await;
+            }
+            self.host.machine().prepare(job, spec)
+        }
+        .boxed()
     }
 
     fn start<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, Result<JobState, DriverError>> {
@@ -202,6 +218,11 @@ impl Driver for FakeDriver {
             Ok(())
         }
         .boxed()
+    }
+
+    fn remove_data<'a>(&'a self, data_dir: &'a Path) -> BoxFuture<'a, Result<(), DriverError>> {
+        self.host.machine().data_removed.push(data_dir.to_owned());
+        futures::future::ready(Ok(())).boxed()
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, DriverError>> {

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::cgroup::Cgroups;
+use crate::config::GuardsConfig;
 use crate::driver::{
     Capability, Cause, Containment, Driver, DriverError, DriverKind, Isolation, JobId, JobSpec,
     JobState, LogChunk, LogPosition, LogStream, Phase, Recovered,
@@ -31,6 +32,7 @@ use crate::guard::control::Request;
 use crate::guard::files::{self, Lease};
 use crate::guard::{GUARD, logs};
 
+mod data;
 mod launch;
 mod look;
 
@@ -59,15 +61,29 @@ impl GuardedConfig {
     /// The usual settings for an agent that lives in `root`.
     pub fn new(root: PathBuf) -> Self {
         let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+        let bounds = GuardsConfig::default();
         Self {
             root,
             program: PathBuf::from("/proc/self/exe"),
             cgroup_parent: format!("muster-{}", hex::encode(&digest[..4])),
-            start_ms_max: 20_000,
-            answer_ms_max: 3_000,
-            stop_extra_ms_max: 5_000,
-            compile_ms_max: 120_000,
-            log_bytes_max: 1 << 20,
+            start_ms_max: bounds.start_ms_max,
+            answer_ms_max: bounds.answer_ms_max,
+            stop_extra_ms_max: bounds.stop_extra_ms_max,
+            compile_ms_max: bounds.compile_ms_max,
+            log_bytes_max: bounds.log_bytes_max,
+        }
+    }
+
+    /// The same with other bounds.
+    #[must_use]
+    pub fn bounded_by(self, bounds: &GuardsConfig) -> Self {
+        Self {
+            start_ms_max: bounds.start_ms_max,
+            answer_ms_max: bounds.answer_ms_max,
+            stop_extra_ms_max: bounds.stop_extra_ms_max,
+            compile_ms_max: bounds.compile_ms_max,
+            log_bytes_max: bounds.log_bytes_max,
+            ..self
         }
     }
 
@@ -255,6 +271,10 @@ impl Driver for GuardedDriver {
 
     fn remove<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, Result<(), DriverError>> {
         self.forget(job).boxed()
+    }
+
+    fn remove_data<'a>(&'a self, data_dir: &'a Path) -> BoxFuture<'a, Result<(), DriverError>> {
+        self.delete_data(data_dir).boxed()
     }
 
     fn recover(&self) -> BoxFuture<'_, Result<Vec<Recovered>, DriverError>> {

@@ -28,7 +28,8 @@ impl Versioned for Stored {
 }
 
 /// How large the file may become.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// Bounds of the memory itself.
     pub bounds: Bounds,

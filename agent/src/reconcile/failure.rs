@@ -18,6 +18,8 @@ pub enum Stage {
     Fetch,
     /// Nothing was tried, because too little of the lease is left: no failure of the job.
     Lease,
+    /// Nothing was tried, because the order changed meanwhile: it says nothing about the new one.
+    Withdrawn,
     /// Preparing or starting.
     Start,
     /// It ran and ended.
@@ -51,7 +53,8 @@ pub fn failed(
         if failure.stage != Stage::Fetch {
             records.push(Record::Ended { key: key.clone() });
         }
-        if let Some(order) = job.order.as_ref().filter(|order| order.scheduled.active) {
+        let tried = failure.stage != Stage::Withdrawn;
+        if let Some(order) = job.order.as_ref().filter(|order| tried && order.scheduled.active) {
             let effort = count(key, job, &order.scheduled, failure, (now_boot_ms, tuning));
             records.push(Record::Tried { key: key.clone(), effort });
         }
@@ -68,7 +71,7 @@ pub(super) fn count(
     (now_boot_ms, tuning): (u64, &Tuning),
 ) -> Effort {
     let before = job.effort.as_ref().filter(|effort| effort.order == order.revision);
-    let tried = u32::from(failure.stage != Stage::Lease);
+    let tried = u32::from(!matches!(failure.stage, Stage::Lease | Stage::Withdrawn));
     let attempt = before.map_or(0, |effort| effort.attempt).saturating_add(tried);
     let ran = u32::from(matches!(failure.stage, Stage::Start | Stage::Run));
     let failed_runs = before.map_or(0, |effort| effort.failed_runs).saturating_add(ran);

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::{Core, RECOVERIES_MAX, RunError};
 use crate::driver::Phase;
 use crate::executor::{Look, found};
+use crate::leftovers;
 use crate::memory::Memory;
 use crate::naming;
 use crate::reconcile::{Busy, Found};
@@ -132,12 +133,39 @@ impl<D: Disk> Core<D> {
             introduction.profile = profile;
             changed
         });
+        if self.heard && self.walks.is_empty() {
+            let (disk, data) = (self.parts.disk.clone(), self.config.data.clone());
+            self.walks.spawn(leftovers::folders(disk, data, self.parts.tenant.clone()));
+        }
         if self.busy.values().any(|busy| matches!(busy, Busy::Fetching(_))) {
             return;
         }
         match self.parts.images.retain(in_use(self.log.memory())).await {
             Ok(left) => self.images = left,
             Err(error) => tracing::warn!(%error, "could not remove images that are not used"),
+        }
+    }
+
+    /// Deletes the data of jobs that have been gone for long enough: see `leftovers`.
+    pub(super) async fn clear_away(&mut self, folders: BTreeSet<JobKey>) {
+        if !self.heard {
+            return;
+        }
+        let memory = self.log.memory();
+        let known = |key: &JobKey| {
+            memory.job(key).is_some() || self.found.contains_key(key) || self.busy.contains_key(key)
+        };
+        let left: BTreeSet<_> = folders.into_iter().filter(|key| !known(key)).collect();
+        let now = self.parts.driver.boottime_ms();
+        let step_ms_max = self.config.work.discover_every_ms.saturating_mul(2);
+        for key in self.leftovers.count(&left, now, step_ms_max) {
+            // Busy, so that a new order for it waits until its old data is gone.
+            self.busy.insert(key.clone(), Busy::Stopping);
+            self.turn(&key);
+            self.steps.spawn(self.executor.clone().remove_data(key));
+        }
+        if let Err(error) = self.leftovers.save(&self.parts.disk).await {
+            tracing::warn!(%error, "could not write down since when jobs are gone");
         }
     }
 }

@@ -15,6 +15,8 @@ impl<D: Disk> Core<D> {
             Event::Opened(out, peers) => {
                 self.out = Some(out);
                 self.heard = false;
+                self.executor.standing.session(false);
+                self.leftovers.pause();
                 self.lease.begin_session();
                 self.reporter.reset();
                 self.learn(peers).await;
@@ -22,15 +24,20 @@ impl<D: Disk> Core<D> {
             Event::Closed => {
                 self.out = None;
                 self.heard = false;
+                self.executor.standing.session(false);
+                self.leftovers.pause();
                 self.reporter.reset();
                 self.logs.clear();
             }
             Event::Renewing { sequence, at_boot_ms } => self.lease.sent(sequence, at_boot_ms),
             Event::Heard(Message::Orders(orders)) => self.obey(orders).await?,
             Event::Heard(Message::LeaseGranted(grant)) => {
-                if let Some(until) = self.lease.granted(grant.sequence, grant.ttl_ms)
-                    && let Err(error) = self.parts.driver.renew(until).await
-                {
+                let Some(until) = self.lease.granted(grant.sequence, grant.ttl_ms) else {
+                    return Ok(());
+                };
+                // Noted first: the driver starts whatever the lease of the moment allows.
+                self.executor.standing.granted(until, self.parts.driver.boottime_ms());
+                if let Err(error) = self.parts.driver.renew(until).await {
                     tracing::warn!(%error, "could not pass the lease on to the guards");
                 }
             }
@@ -69,7 +76,10 @@ impl<D: Disk> Core<D> {
         let set_refused =
             admission.refused.iter().any(|refused| matches!(refused, Refused::Set { .. }));
         self.heard |= orders.full && !set_refused;
+        self.executor.standing.orders(self.log.memory());
+        self.executor.standing.session(self.heard);
         for order in &orders.orders {
+            self.leftovers.wanted(&order.key);
             self.look_for_data(&order.key).await;
         }
         let newest = self.log.memory().heard();

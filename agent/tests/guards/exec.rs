@@ -174,6 +174,34 @@ pub(crate) async fn a_job_finds_its_surroundings() {
     assert!(room.path("data/left-behind").is_file(), "data outlives the job");
 }
 
+pub(crate) async fn data_is_deleted_when_that_is_asked_and_nothing_else() {
+    let (room, job) = (Room::open(DriverKind::Exec).await, name("gone"));
+    let mut spec = room.exec(&["run"]);
+    let data = room.path("data");
+    spec.data_dir = data.join("acme/shop/north/web/0");
+    let other = data.join("acme/shop/north/web/1");
+    std::fs::create_dir_all(&other).unwrap();
+    room.up(&job, spec.clone()).await;
+    let outside = room.path("precious");
+    std::fs::create_dir_all(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, spec.data_dir.join("link")).unwrap();
+    std::fs::write(outside.join("file"), "x").unwrap();
+    must(room.driver.stop(&job, 200).await, "stop");
+    must(room.driver.remove(&job).await, "remove");
+    assert!(spec.data_dir.is_dir(), "data outlives the job");
+
+    let above = data.join("acme/../../precious");
+    for dir in [&outside, &data, &above] {
+        let refused = room.driver.remove_data(dir).await;
+        assert!(refused.is_err_and(|error| !error.is_transient()), "{}", dir.display());
+    }
+    must(room.driver.remove_data(&spec.data_dir).await, "delete the data");
+    must(room.driver.remove_data(&spec.data_dir).await, "delete the data again");
+    assert!(!spec.data_dir.exists() && other.is_dir() && outside.join("file").is_file());
+    must(room.driver.remove_data(&other).await, "delete the last of it");
+    assert!(!data.join("acme").exists() && data.is_dir(), "no empty folders are left");
+}
+
 pub(crate) async fn the_first_module_that_fails_ends_the_job() {
     let (room, job) = (Room::open(DriverKind::Exec).await, name("two"));
     let mut spec = room.exec(&["run"]);

@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! foreign {
-    ($name:ident, $remote:literal, $path:path, { $($field:ident: $type:ty),* $(,)? }) => {
-        #[derive(Serialize, Deserialize)]
+    ($(#[$doc:meta])* $name:ident, $remote:literal, $path:path, { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Serialize, Deserialize)]
         #[serde(remote = $remote, default, deny_unknown_fields)]
-        pub(crate) struct $name {
+        pub struct $name {
             $($field: $type),*
         }
 
@@ -20,7 +21,9 @@ macro_rules! foreign {
     };
 }
 
-foreign!(Wire, "api::fabric::WireConfig", api::fabric::WireConfig, {
+foreign!(
+    /// Connections: `api::fabric::WireConfig`.
+    Wire, "api::fabric::WireConfig", api::fabric::WireConfig, {
     connect_timeout_ms: u64,
     keepalive_every_ms: u64,
     keepalive_timeout_ms: u64,
@@ -31,18 +34,24 @@ foreign!(Wire, "api::fabric::WireConfig", api::fabric::WireConfig, {
     headers_bytes_max: u32,
 });
 
-foreign!(Accept, "api::fabric::AcceptConfig", api::fabric::AcceptConfig, {
+foreign!(
+    /// Handshakes: `api::fabric::AcceptConfig`.
+    Accept, "api::fabric::AcceptConfig", api::fabric::AcceptConfig, {
     handshakes_max: usize,
     handshake_timeout_ms: u64,
 });
 
-foreign!(Tcp, "api::TcpConfig", api::TcpConfig, {
+foreign!(
+    /// TCP: `api::TcpConfig`.
+    Tcp, "api::TcpConfig", api::TcpConfig, {
     connect_timeout_ms: u64,
     backlog_max: u32,
     accept_pause_ms: u64,
 });
 
-foreign!(Log, "storage::log::LogConfig", storage::log::LogConfig, {
+foreign!(
+    /// The Raft log: `storage::log::LogConfig`.
+    Log, "storage::log::LogConfig", storage::log::LogConfig, {
     segment_bytes: u64,
     spare_segments_max: usize,
     batch_bytes_max: usize,
@@ -52,12 +61,16 @@ foreign!(Log, "storage::log::LogConfig", storage::log::LogConfig, {
     lock_wait_ms: u64,
 });
 
-foreign!(Disk, "storage::disk::real::RealDiskConfig", storage::disk::real::RealDiskConfig, {
+foreign!(
+    /// Threads for files: `storage::disk::real::RealDiskConfig`.
+    Disk, "storage::disk::real::RealDiskConfig", storage::disk::real::RealDiskConfig, {
     threads: usize,
     jobs_max: usize,
 });
 
-foreign!(Actors, "actors::Config", actors::Config, {
+foreign!(
+    /// The reconcilers: `actors::Config`.
+    Actors, "actors::Config", actors::Config, {
     debounce_ms: u64,
     sweep_ms: u64,
     propose_timeout_ms: u64,
@@ -68,8 +81,38 @@ foreign!(Actors, "actors::Config", actors::Config, {
     proposals_max: usize,
 });
 
-foreign!(Certificates, "identity::Config", identity::Config, {
+foreign!(
+    /// Certificates: `identity::Config`.
+    Certificates, "identity::Config", identity::Config, {
     authority_validity_ms: u64,
     certificate_validity_ms: u64,
     backdate_ms: u64,
+});
+
+foreign!(
+    /// A store of images: `artifact::StoreConfig`.
+    Store, "artifact::StoreConfig", artifact::StoreConfig, {
+    chunk_bytes_max: u32,
+    chunk_bytes_min: u32,
+    blob_bytes_max: u64,
+    uploads_max: usize,
+    uploads_bytes_max: u64,
+    upload_idle_ms: u64,
+});
+
+foreign!(
+    /// What an image may be: `artifact::Limits`.
+    ImageLimits, "artifact::Limits", artifact::Limits, {
+    image_bytes_max: u64,
+    entries_max: usize,
+    directory_bytes_max: u64,
+    entry_bytes_max: u64,
+    total_bytes_max: u64,
+    ratio_max: u64,
+    ratio_free_bytes: u64,
+    path_bytes_max: usize,
+    descriptor_bytes_max: u64,
+    descriptors_bytes_max: u64,
+    wasm_section_bytes_max: u64,
+    violations_max: usize,
 });

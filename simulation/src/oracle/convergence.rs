@@ -117,6 +117,10 @@ fn hosts(world: &World, state: &State) -> Found {
         if trusted && !(connected && agent.heard) {
             return Err(format!("host {number} is out of contact"));
         }
+        let lease = agent.lease.at(host.machine.boot_ms(world.now));
+        if trusted && !matches!(lease, agent::reconcile::Lease::Alive { .. }) {
+            return Err(format!("host {number} has no lease"));
+        }
         if trusted && agent.memory.unsent().next().is_some() {
             return Err(format!("host {number} has something to report"));
         }

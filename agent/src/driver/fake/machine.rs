@@ -1,6 +1,7 @@
 //! The state of a fake host, and what time does to it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ pub(super) struct Machine {
     pub(super) next_pid: u32,
     pub(super) scripts: BTreeMap<String, Script>,
     pub(super) jobs: BTreeMap<JobId, FakeJob>,
+    pub(super) data_removed: Vec<PathBuf>,
 }
 
 pub(super) struct FakeJob {
