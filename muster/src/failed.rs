@@ -62,8 +62,9 @@ fn of_serve(error: &ServeError) -> Option<Failure> {
         Some(Failure::of(exit::ERROR, reason, told(error), remedy).at(field))
     };
     match error {
-        // These say more themselves.
-        ServeError::Passport(_) | ServeError::Join(_) => None,
+        // These are transparent: they are no causes of their own.
+        ServeError::Passport(error) => Some(of_passport(error)),
+        ServeError::Join(error) => of_join(error),
         ServeError::Storage(_) => of("DATA_FOLDER", "data", DATA_FOLDER),
         ServeError::Listen { .. } => of(
             "LISTEN",
