@@ -3,6 +3,7 @@
 mod agent_verb;
 mod dev;
 mod serve_verb;
+mod storage_verb;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Verb {
     Dev(dev::Arguments),
     /// Runs a control node
     Serve(serve_verb::Arguments),
+    /// Looks at the data folder of a control node that does not run
+    Storage(storage_verb::Arguments),
     /// Runs the agent of an edge host, or looks at one
     Agent(agent_verb::Arguments),
     #[command(flatten)]
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     match muster.verb {
         Verb::Dev(arguments) => dev::run(&arguments, &muster.global),
         Verb::Serve(arguments) => serve_verb::run(arguments, &muster.global),
+        Verb::Storage(arguments) => storage_verb::run(&arguments, &muster.global),
         Verb::Agent(arguments) => agent_verb::run(arguments, &muster.global),
         Verb::Console(verb) => console::run(verb, muster.global),
     }

@@ -8,6 +8,7 @@ mod loss;
 mod outages;
 mod power_cut;
 mod refusals;
+mod storage;
 mod tour;
 mod updates;
 
