@@ -28,6 +28,11 @@ pub(crate) const EMPTY_INDEX: &str = concat!(
 /// What the name of a progress file ends with; upload ids have no dot.
 const PROGRESS: &str = ".progress";
 
+/// The folder in which a store keeps its content, each file named by the SHA-256 of its bytes.
+pub fn blobs_folder(root: &Path) -> PathBuf {
+    Layout::new(root).blobs()
+}
+
 /// The paths of one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {

@@ -17,7 +17,7 @@ mod upload;
 pub use crate::{
     digest::{Digest, DigestError, Hasher},
     inspect::{InspectError, Inspector},
-    layout::APP_IMAGE_MEDIA_TYPE,
+    layout::{APP_IMAGE_MEDIA_TYPE, blobs_folder},
     limits::Limits,
     store::{
         Begun, Blob, Store, StoreConfig, StoreError, UploadId, UploadIdError, UploadStatus, Verdict,

@@ -237,6 +237,18 @@ impl Keep {
         self.kv.sync().await
     }
 
+    /// The oldest and the newest revision in the journal.
+    pub(crate) fn journal_bounds(&self) -> Result<Option<(u64, u64)>, Fault> {
+        let mut bounds = None;
+        self.walk(Space::Journal, |key, _| {
+            let bytes = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+            let revision = u64::from_be_bytes(bytes.unwrap_or_default());
+            bounds = Some((bounds.map_or(revision, |(oldest, _)| oldest), revision));
+            Ok(())
+        })?;
+        Ok(bounds)
+    }
+
     /// Up to `max` journal rows above `after`.
     pub(crate) fn journal(&self, after: Revision, max: usize) -> Result<Vec<JournalRow>, Fault> {
         let (_, to) = Space::Journal.bounds();

@@ -18,9 +18,9 @@ use std::{
 use storage::{Disk, Fault, codec, log::Log};
 
 /// Hard states of the log.
-const VOTE: u8 = 1;
-const PURGED: u8 = 2;
-const COMMITTED: u8 = 3;
+pub(crate) const VOTE: u8 = 1;
+pub(crate) const PURGED: u8 = 2;
+pub(crate) const COMMITTED: u8 = 3;
 
 /// The log of one node. Clones share it.
 pub(crate) struct LogStore<D: Disk> {

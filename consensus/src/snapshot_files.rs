@@ -57,7 +57,7 @@ impl<D: Disk> SnapshotFiles<D> {
 
 /// What stands beside the content of a file. Appended only.
 #[derive(serde::Serialize, serde::Deserialize)]
-enum StoredMeta {
+pub(crate) enum StoredMeta {
     V1(SnapshotMeta),
 }
 
@@ -129,7 +129,8 @@ impl<D: Disk> SnapshotWriter for Writing<D> {
     }
 }
 
-struct Reading<F>(snapshot::SnapshotReader<F>);
+/// A stored snapshot as the rest of this room reads it.
+pub(crate) struct Reading<F>(pub(crate) snapshot::SnapshotReader<F>);
 
 impl<F: DiskFile> SnapshotReader for Reading<F> {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Fault>> {

@@ -5,6 +5,7 @@ mod dev;
 mod failed;
 mod guard_verb;
 mod serve_verb;
+mod storage_verb;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Verb {
     Dev(dev::Arguments),
     /// Runs a control node
     Serve(serve_verb::Arguments),
+    /// Looks at the data folder of a control node that does not run
+    Storage(storage_verb::Arguments),
     /// Runs the agent of an edge host, or looks at one
     Agent(agent_verb::Arguments),
     /// Guards one job of this host; agents start it
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     match muster.verb {
         Verb::Dev(arguments) => dev::run(&arguments, &muster.global),
         Verb::Serve(arguments) => serve_verb::run(arguments, &muster.global),
+        Verb::Storage(arguments) => storage_verb::run(&arguments, &muster.global),
         Verb::Agent(arguments) => agent_verb::run(arguments, &muster.global),
         Verb::Guard(arguments) => guard_verb::run(&arguments),
         Verb::Console(verb) => console::run(verb, muster.global),

@@ -11,6 +11,7 @@ mod bootstrap;
 mod clock;
 pub mod config;
 mod folders;
+mod inspect;
 mod join;
 mod members;
 mod membership;
@@ -38,6 +39,7 @@ pub use config::{
     SessionsConfig, WatchConfig,
 };
 pub use folders::Folders;
+pub use inspect::{FolderReport, InspectError, inspect};
 pub use join::{JoinError, Ticket};
 pub use members::{Alone, Members, RaftMembers};
 pub use passport::{NodeFile, Passport, PassportError};

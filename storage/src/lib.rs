@@ -22,12 +22,14 @@ pub mod snapshot;
 
 mod dice;
 mod fault;
+mod finding;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use crate::dice::Dice;
 pub use crate::disk::{Disk, DiskFile};
 pub use crate::fault::Fault;
+pub use crate::finding::{Finding, Remedy};
 pub use crate::kv::{Batch, Kv};
 
 /// Locks; a panic elsewhere while it was held does not spread, because every critical section in

@@ -33,6 +33,8 @@ pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 
+pub use crate::log::recovery::inspect::{LogLook, SEGMENT_VERSION, SegmentLook, SegmentUse};
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 

@@ -66,7 +66,8 @@ pub struct SnapshotName {
 }
 
 impl SnapshotName {
-    fn file(&self) -> String {
+    /// The name of its file.
+    pub fn file(&self) -> String {
         format!("snapshot-{:020}-{}", self.order, self.id)
     }
 
@@ -107,6 +108,11 @@ impl<D: Disk> Snapshots<D> {
         // A process that died after a rename left a name that is visible and not yet durable.
         disk.sync_dir(&dir).await?;
         Ok(Snapshots { disk, dir, config })
+    }
+
+    /// A directory as it lies there, for reading only: nothing is made or removed.
+    pub fn as_they_lie(disk: D, dir: impl Into<PathBuf>, config: SnapshotConfig) -> Snapshots<D> {
+        Snapshots { disk, dir: dir.into(), config }
     }
 
     /// The snapshots there are, newest first. They were whole once.

@@ -10,6 +10,7 @@ mod loss;
 mod outages;
 mod power_cut;
 mod refusals;
+mod storage;
 mod tour;
 mod updates;
 

@@ -10,6 +10,8 @@
 //! a log with a hole must not vote. Damage to the very last records, before any mark or other
 //! record vouched for them, looks like a torn tail and is cut.
 
+pub(super) mod inspect;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -21,7 +21,8 @@ use crate::fault::Fault;
 pub(crate) const RECORDS_AT: usize = 512;
 
 const MAGIC: &[u8; 8] = b"mustrlog";
-const VERSION: u32 = 1;
+/// The format of a segment that is written.
+pub(crate) const VERSION: u32 = 1;
 const HEADER: usize = 64;
 
 /// What a segment's first sector says.

@@ -3,7 +3,9 @@
 use crate::power::machine::{Machine, Node, Unsynced, after};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 use storage::Dice;
@@ -50,7 +52,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Writes the image to an empty folder.
+    /// Writes the image to an empty folder, readable by its owner only, as private keys must be.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -60,7 +62,9 @@ impl Image {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         for (name, content) in &self.files {
-            fs::write(root.join(name), content).unwrap();
+            let mut file = File::options();
+            file.write(true).create_new(true).mode(0o600);
+            file.open(root.join(name)).unwrap().write_all(content).unwrap();
         }
     }
 

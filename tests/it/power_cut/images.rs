@@ -92,7 +92,6 @@ fn cuts(events: &[Event<'_>], wanted: usize, dice: &mut Dice) -> Vec<usize> {
     cuts
 }
 
-/// Whether the process was serving: before that nothing can have been acknowledged.
 fn write_out(image: &Image) -> TempDir {
     let place = TempDir::with_prefix("muster-image-").unwrap();
     image.write(place.path());
@@ -187,6 +186,31 @@ fn power_cut_of_a_lone_node_loses_no_acknowledged_write() {
     let fresh = now_ns();
     println!("fresh seed {fresh}");
     campaign(&recording, "lone node, fresh seed", wanted - wanted / 2, fresh);
+}
+
+/// The campaign itself is tried: a node that does not sync must be found out.
+#[test]
+fn power_cut_of_a_node_that_never_synced_is_noticed() {
+    let Some(recording) = record(1, (4, 30)) else { return };
+    let Recording { recorder, cluster, traces, writers, .. } = &recording;
+    let folder = cluster.nodes[0].folder.canonicalize().unwrap();
+    let below = folder.strip_prefix(recorder.under()).unwrap();
+    let first = writers.attempts.iter().map(|attempt| attempt.began_ns).min().unwrap();
+    let mut machine = Machine::new(recorder.under(), &folder);
+    for event in traces[0].events() {
+        if event.time_ns >= first {
+            machine.ignore_syncs();
+        }
+        machine.follow(&event);
+    }
+    let image = machine.image(Loss::Unsynced, &mut Dice::new(1)).below(below);
+    let place = write_out(&image);
+    let mut tally = Tally::default();
+    let recovered = recover(place.path(), SEGMENT_BYTES);
+    tally.add("never synced", recovered, |found| writers.judge(u64::MAX, found));
+    tally.print("a node that never synced");
+    let lost = tally.wrong.iter().filter(|wrong| wrong.contains("lost")).count();
+    assert!(lost > 0 || !tally.refused.is_empty(), "nothing was noticed");
 }
 
 #[test]
