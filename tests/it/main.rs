@@ -1,5 +1,10 @@
 //! Whole-system tests: real processes of the real binary, killed, stopped and started again.
-#![expect(clippy::unwrap_used, reason = "a test binary may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test binary may panic, and says what it measured"
+)]
 
 mod dev;
 mod failover;

@@ -93,7 +93,8 @@ fn a_stopped_nodes_folder_is_told_as_it_is_and_not_changed() {
     let last = report["log"]["last_index"].as_u64().unwrap();
     assert!(report["store"]["applied_index"].as_u64().unwrap() <= last, "{report:#}");
     let table = storage(&cluster, "inspect", folder, &[]).ok();
-    for line in ["log format                1", "rows of Tenant", "SEGMENT", "SNAPSHOT", "whole: "] {
+    for line in ["log format                1", "rows of Tenant", "SEGMENT", "SNAPSHOT", "whole: "]
+    {
         assert!(table.contains(line), "{line}: {table}");
     }
     let yaml = storage(&cluster, "inspect", folder, &["-o", "yaml"]).ok();

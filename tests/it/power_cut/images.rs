@@ -266,7 +266,8 @@ fn power_cut_of_all_three_nodes_at_once_loses_no_acknowledged_write() {
         let addr = cluster.client_addr(number % 3);
         let found = until_some("the three serve again", 60, || {
             for index in 0..3 {
-                let running = cluster.nodes[index].process.as_mut().is_some_and(Process::is_running);
+                let running =
+                    cluster.nodes[index].process.as_mut().is_some_and(Process::is_running);
                 assert!(running, "node {index} ended: {losses:?}\n{}", cluster.node_log(index));
             }
             runtime.block_on(tenants(&addr, &bundle)).ok()
