@@ -99,7 +99,7 @@ pub(crate) fn settings_of(set: &[String], example: &str) -> Result<Vec<(String, 
     for setting in set {
         let (key, value) = setting.split_once('=').ok_or_else(|| {
             let message = format!("--set takes KEY=VALUE, not {setting:?}");
-            Failure::usage(message, format!("write it as --set {example}")).at("set")
+            Failure::usage(message, &format!("write it as --set {example}")).at("set")
         })?;
         settings.push((key.to_owned(), value.to_owned()));
     }
