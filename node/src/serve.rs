@@ -4,14 +4,18 @@
 //! listens, and runs until it is told to stop or its ledger ends. [`Node`] is the same over any seams, so
 //! that it can be started again in the same process.
 
+mod error;
+
+pub use error::ServeError;
+
 use crate::{
     Config, Folders, Peers, Shared, SystemClock,
     artifacts::Artifacts,
     bootstrap::{bootstrap, save_client_file},
-    join::{JoinError, Newcomer, Ticket, time},
+    join::{Newcomer, Ticket, time},
     members::{Members, RaftMembers},
     membership::Membership,
-    passport::{LogLife, Passport, PassportError, private_folder},
+    passport::{LogLife, Passport, private_folder},
     peers,
     ports::{
         Listener, Port, client_routes, listen, peer_routes, serve_port, with_copies, with_images,
@@ -21,11 +25,11 @@ use crate::{
 };
 use actors::Actors;
 use api::Fabric;
-use consensus::{Foundation, Ledger, Peer, RaftLedger, StartError, StopReason};
+use consensus::{Foundation, Ledger, Peer, RaftLedger, StopReason};
 use identity::{Entropy, SystemEntropy};
 use model::{Clock, NodeId};
 use serde::Serialize;
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use storage::{
     Disk, Fault,
     disk::real::RealDisk,
@@ -46,52 +50,6 @@ pub enum Begin {
     Bootstrap,
     /// It joins a cluster.
     Join(Ticket),
-}
-
-/// Why a node does not run, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The disk, or another process on the same folder.
-    #[error("could not use the data folder")]
-    Storage(#[from] Fault),
-    /// It has no identity.
-    #[error(transparent)]
-    Passport(#[from] PassportError),
-    /// It could not join.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// Its certificate cannot be used.
-    #[error("could not configure TLS")]
-    Tls(#[from] identity::TlsError),
-    /// An address cannot be listened on.
-    #[error("could not listen on {client} and {peer}")]
-    Listen {
-        /// The client address.
-        client: String,
-        /// The peer address.
-        peer: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The ledger does not start.
-    #[error("could not start the ledger")]
-    Ledger(#[from] StartError),
-    /// The actors do not start.
-    #[error("could not start the actors: {0}")]
-    Actors(String),
-    /// The data folder is of another cluster or node than its certificate.
-    #[error("the certificate in {} is not that of its node.json", path.display())]
-    OtherIdentity {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The ledger stopped: the node must not go on.
-    #[error("the ledger stopped: {reason}")]
-    Stopped {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// Content of `addr.json`.

@@ -1,7 +1,8 @@
 //! Without faults everything becomes as asked, or says why not: control and hosts agree on what runs.
 
 use super::Found;
-use crate::world::World;
+use crate::{settings::Settings, world::World};
+use agent::reconcile::Lease;
 use model::{Contact, HostState, Job, JobKey, Phase, State};
 
 /// Whether nothing is left to do.
@@ -117,9 +118,14 @@ fn hosts(world: &World, state: &State) -> Found {
         if trusted && !(connected && agent.heard) {
             return Err(format!("host {number} is out of contact"));
         }
-        let lease = agent.lease.at(host.machine.boot_ms(world.now));
-        if trusted && !matches!(lease, agent::reconcile::Lease::Alive { .. }) {
-            return Err(format!("host {number} has no lease"));
+        // Guards stop jobs some time before a lease ends: one that is not renewed is as good as over.
+        let now_boot_ms = host.machine.boot_ms(world.now);
+        let left_ms = match agent.lease.at(now_boot_ms) {
+            Lease::Alive { until_boot_ms } => until_boot_ms - now_boot_ms,
+            Lease::Never | Lease::Expired => 0,
+        };
+        if trusted && left_ms < Settings::TTL_MS / 2 {
+            return Err(format!("host {number} gets no lease"));
         }
         if trusted && agent.memory.unsent().next().is_some() {
             return Err(format!("host {number} has something to report"));
