@@ -162,11 +162,7 @@ async fn snapshots<D: Disk>(
     Ok(newest)
 }
 
-fn log_report<D: Disk>(
-    look: &LogLook<D>,
-    dir: &Path,
-    findings: &mut Vec<Finding>,
-) -> LogReport {
+fn log_report<D: Disk>(look: &LogLook<D>, dir: &Path, findings: &mut Vec<Finding>) -> LogReport {
     findings.extend(look.findings.iter().cloned());
     let (vote, fault) = state::<D, Vote>(look, VOTE);
     let (purged, second) = state::<D, LogId>(look, PURGED);

@@ -71,7 +71,8 @@ fn look(data: &Path, deep: bool, global: &console::Global) -> Result<bool> {
             tables(&document, deep)
         }
     };
-    writeln!(std::io::stdout().lock(), "{}", text.trim_end()).context("write to standard output")?;
+    writeln!(std::io::stdout().lock(), "{}", text.trim_end())
+        .context("write to standard output")?;
     Ok(report.findings.is_empty())
 }
 
@@ -166,13 +167,19 @@ fn tables(document: &Value, deep: bool) -> String {
         for (table, count) in rows.into_iter().flatten() {
             text.push_str(&format!("{:<25} {count}\n", format!("rows of {table}")));
         }
-        text.push_str(&format!("\n{:<24} {:<8} {:>12} {:>8}\n", "SEGMENT", "USE", "BYTES", "ENTRIES"));
+        text.push_str(&format!(
+            "\n{:<24} {:<8} {:>12} {:>8}\n",
+            "SEGMENT", "USE", "BYTES", "ENTRIES"
+        ));
         for it in document["log"]["segments"].as_array().into_iter().flatten() {
             let [file, used] = ["file", "use"].map(|key| cell(it.get(key)));
             let [bytes, entries] = ["bytes", "entries"].map(|key| cell(it.get(key)));
             text.push_str(&format!("{file:<24} {used:<8} {bytes:>12} {entries:>8}\n"));
         }
-        text.push_str(&format!("\n{:<44} {:>10} {:>10} {:>12}\n", "SNAPSHOT", "INDEX", "REVISION", "BYTES"));
+        text.push_str(&format!(
+            "\n{:<44} {:>10} {:>10} {:>12}\n",
+            "SNAPSHOT", "INDEX", "REVISION", "BYTES"
+        ));
         for it in document["snapshots"].as_array().into_iter().flatten() {
             let [file, index] = ["file", "index"].map(|key| cell(it.get(key)));
             let [revision, bytes] = ["revision", "bytes"].map(|key| cell(it.get(key)));

@@ -89,7 +89,12 @@ impl Writers {
             for lane in 0..lanes {
                 let server = lane % servers.len();
                 let addr = servers[server].clone();
-                running.spawn(run_lane(format!("{round}-{lane}"), (server, addr), bundle.clone(), writes));
+                running.spawn(run_lane(
+                    format!("{round}-{lane}"),
+                    (server, addr),
+                    bundle.clone(),
+                    writes,
+                ));
             }
             let attempts = running.join_all().await.concat();
             Self { attempts }

@@ -15,8 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tests::{
-    Cluster, Settings, Writers,
-    now_ns,
+    Cluster, Settings, Writers, now_ns,
     power::{Change, Recorder, Trace},
     until,
 };

@@ -110,7 +110,8 @@ impl Fate {
         for node in &machine.nodes {
             if let Node::File { unsynced, .. } = node {
                 let is_write = |change: &Unsynced<'_>| matches!(change, Unsynced::Write { .. });
-                writes.extend(unsynced.iter().filter(|(_, it)| is_write(it)).map(|(clock, _)| clock));
+                writes
+                    .extend(unsynced.iter().filter(|(_, it)| is_write(it)).map(|(clock, _)| clock));
             }
         }
         let chosen = match loss {

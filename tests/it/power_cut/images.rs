@@ -228,6 +228,7 @@ fn power_cut_flipped_bits_are_refused_or_mended_and_never_served() {
         let kind = ["log", "kv", "snapshots"][number % 3];
         let Some(flipped) = image.flip(&mut dice, |name| name.starts_with(kind)) else { continue };
         let place = write_out(&image);
+        tally.whole_nodes += usize::from(number % WHOLE_NODE_EVERY == 0);
         let recovered = match number % WHOLE_NODE_EVERY {
             0 => serve(place.path(), operator),
             _ => recover(place.path(), SEGMENT_BYTES),
@@ -266,7 +267,8 @@ fn power_cut_of_all_three_nodes_at_once_loses_no_acknowledged_write() {
         let addr = cluster.client_addr(number % 3);
         let found = until_some("the three serve again", 60, || {
             for index in 0..3 {
-                let running = cluster.nodes[index].process.as_mut().is_some_and(Process::is_running);
+                let running =
+                    cluster.nodes[index].process.as_mut().is_some_and(Process::is_running);
                 assert!(running, "node {index} ended: {losses:?}\n{}", cluster.node_log(index));
             }
             runtime.block_on(tenants(&addr, &bundle)).ok()

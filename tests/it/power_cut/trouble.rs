@@ -40,9 +40,8 @@ fn trouble(trouble: Trouble, path: &str) -> Option<String> {
     cluster.restart_node(0);
     let bundle = CertificateBundle::load(&operator).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let found = until_some("it serves again", 60, || {
-        runtime.block_on(tenants(&servers[0], &bundle)).ok()
-    });
+    let found =
+        until_some("it serves again", 60, || runtime.block_on(tenants(&servers[0], &bundle)).ok());
     let attempts = [before.attempts, during.attempts].concat();
     let (due, wrong) = Writers { attempts }.judge(u64::MAX, &found);
     println!("{trouble:?} in {path}: ended {ended}, {due} acknowledged writes are there");

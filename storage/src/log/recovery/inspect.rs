@@ -201,12 +201,7 @@ impl<D: Disk> LogLook<D> {
     }
 
     /// Judges what lies behind the last record.
-    fn behind(
-        &mut self,
-        bytes: &Bytes,
-        segment: &Segment<D::File>,
-        (end, sequence): (usize, u64),
-    ) {
+    fn behind(&mut self, bytes: &Bytes, segment: &Segment<D::File>, (end, sequence): (usize, u64)) {
         let strays = record::strays(bytes, end, Some(segment.header.generation), sequence);
         if let Some((_, head)) = strays.iter().find(|(_, head)| head.watermark >= sequence) {
             let detail = format!(
