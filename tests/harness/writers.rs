@@ -135,7 +135,7 @@ impl Writers {
             let acknowledged =
                 |attempt: &&Attempt| attempt.acknowledged.is_some_and(|(_, at)| at <= cut_ns);
             due += attempts.iter().copied().filter(|it| acknowledged(it)).count();
-            let newest = attempts.iter().rposition(|attempt| acknowledged(attempt));
+            let newest = attempts.iter().rposition(acknowledged);
             let text = found.get(*tenant);
             let position = text.and_then(|text| attempts.iter().rposition(|it| it.text == *text));
             match (newest, text, position) {

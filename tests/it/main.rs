@@ -1,5 +1,5 @@
 //! Whole-system tests: real processes of the real binary, killed, stopped and started again.
-#![expect(clippy::unwrap_used, reason = "a test binary may panic")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test binary may panic")]
 
 mod dev;
 mod images;
