@@ -228,6 +228,7 @@ fn power_cut_flipped_bits_are_refused_or_mended_and_never_served() {
         let kind = ["log", "kv", "snapshots"][number % 3];
         let Some(flipped) = image.flip(&mut dice, |name| name.starts_with(kind)) else { continue };
         let place = write_out(&image);
+        tally.whole_nodes += usize::from(number % WHOLE_NODE_EVERY == 0);
         let recovered = match number % WHOLE_NODE_EVERY {
             0 => serve(place.path(), operator),
             _ => recover(place.path(), SEGMENT_BYTES),
