@@ -4,7 +4,6 @@
 //!
 //! `MUSTER_POWER_CUT_IMAGES=1000 cargo it -- power_cut --nocapture` makes that many images of a lone
 //! node and a fifth as many of three at once, and prints what became of them.
-#![expect(clippy::print_stdout, reason = "a campaign says what became of its images")]
 
 mod images;
 mod trouble;
