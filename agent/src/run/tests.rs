@@ -13,6 +13,7 @@ use super::*;
 use crate::driver::fake::{FakeHost, Script};
 use crate::images::FakeImages;
 use crate::naming;
+use crate::reconcile::Stage;
 
 struct Midnight;
 
@@ -159,7 +160,9 @@ async fn a_start_under_way_ends_when_a_new_session_says_that_the_job_moved() {
     bench.hears(9, &[]).await;
     let done = bench.core.steps.join_next().await.unwrap().unwrap();
     assert!(bench.host.running().is_empty(), "a second copy of a job that moved");
-    assert_eq!(done.result.as_ref().unwrap_err().stage, crate::reconcile::Stage::Withdrawn);
+    // Whichever the step saw first: that the session is new, or that the order is gone.
+    let stage = done.result.as_ref().unwrap_err().stage;
+    assert!(matches!(stage, Stage::Withdrawn | Stage::Lease), "{stage:?}");
     bench.core.over(done).await.unwrap();
     bench.settle().await;
     assert!(bench.core.log.memory().job(&job.key).is_none(), "nothing of it is left");

@@ -41,6 +41,7 @@ fn only_an_unknown_outcome_may_have_been_done() {
     let certain = [
         unavailable_not_leader(Some(NodeId(2))),
         overloaded(),
+        command_too_large(2, 1),
         stopped(),
         compacted(Revision(7)),
         lagged(Revision(9)),

@@ -50,6 +50,9 @@ pub enum Recovered {
 /// # Panics
 /// When it neither serves nor refuses in time.
 pub fn recover(folder: &Path, segment_bytes: u64) -> Recovered {
+    if !has_begun(folder) {
+        return Recovered::Empty;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let disk = RealDisk::start(&RealDiskConfig::new()).unwrap();
@@ -83,6 +86,13 @@ pub fn recover(folder: &Path, segment_bytes: u64) -> Recovered {
         ledger.kill().await;
         recovered
     })
+}
+
+/// Whether the node ever had a log, by the word it keeps of that beside it.
+fn has_begun(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(node::Folders::new(folder).node_json()).unwrap_or_default();
+    let node = serde_json::from_str::<serde_json::Value>(&text);
+    node.is_ok_and(|node| node["log"] != "new")
 }
 
 async fn settle(ledger: &RaftLedger) -> Recovered {

@@ -282,6 +282,7 @@ mod tests {
     /// A log of several segments, its last record vouched for by a mark.
     async fn written() -> SimulatedDisk {
         let disk = SimulatedDisk::new(SimulatedDiskConfig::default());
+        Log::make(&disk, Path::new(DIR), &config()).await.unwrap();
         let log = Log::open(disk.clone(), Path::new(DIR), config()).await.unwrap();
         log.save_state(1, Bytes::from_static(b"vote")).await.unwrap();
         for index in 0..60 {
