@@ -31,6 +31,7 @@ mod name;
 mod package;
 mod read;
 pub mod rejection;
+pub mod retry;
 mod rollup;
 mod state;
 mod table;

@@ -11,14 +11,13 @@
 //! Reading order: [`plan_tenant`] and [`plan_cluster`], the two entry points actors call; then the
 //! steps they are made of: `actualize` (deployments to jobs), `rollout` (which running jobs may be
 //! updated now), `evict` (lost hosts), `place` (a host for each job), `settle` (what time alone
-//! changes), and `retry`, the backoff that agents use too.
+//! changes), and `model::retry`, the backoff that agents use too.
 
 mod actualize;
 mod chunk;
 mod evict;
 mod place;
 mod report;
-pub mod retry;
 mod rollout;
 mod settle;
 
@@ -28,6 +27,7 @@ use model::{Command, JobKey, Name, State, Timestamp};
 
 pub use actualize::actualize;
 pub use evict::evict;
+pub use model::retry;
 pub use place::place;
 pub use report::{Report, Unplaced};
 pub use settle::{next_wake, settle};

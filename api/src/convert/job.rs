@@ -22,7 +22,7 @@ pub fn to_proto(key: &JobKey, job: &Job) -> v1::Job {
         created_at: Some(field::time(job.created_at)),
         active: job.active,
         workload: Some(workload_to_proto(&job.workload)),
-        placements: job.placements.iter().map(placement_to_proto).collect(),
+        placements: job.placements.iter().map(|it| placement_to_proto(key, it)).collect(),
         trouble: job.trouble.as_deref().map(|trouble| v1::Trouble {
             reason: trouble.reason.clone(),
             text: trouble.text.clone(),
@@ -141,12 +141,12 @@ fn read_workload(workload: v1::Workload) -> Read<Workload> {
     })
 }
 
-fn placement_to_proto(placement: &Placement) -> v1::Placement {
+fn placement_to_proto(key: &JobKey, placement: &Placement) -> v1::Placement {
     v1::Placement {
         assignment: placement.assignment.0,
         host: placement.host.to_string(),
         scheduled: Some(scheduled_to_proto(&placement.scheduled)),
-        current: placement.current.as_ref().map(current_to_proto),
+        current: placement.current.as_ref().map(|current| current_to_proto(key, current)),
     }
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn scheduled_from_proto(scheduled: Option<v1::Scheduled>) -> Read<Sch
     })
 }
 
-fn current_to_proto(current: &Current) -> v1::Current {
+fn current_to_proto(key: &JobKey, current: &Current) -> v1::Current {
     v1::Current {
         phase: phase_to_proto(current.phase).into(),
         spec_revision: current.spec_revision.0,
@@ -194,6 +194,7 @@ fn current_to_proto(current: &Current) -> v1::Current {
         settled: current.settled,
         data_left_behind: current.data_left_behind,
         error: current.error.as_deref().map(error_to_proto),
+        next_retry_at: model::retry::next_retry_at(key, current).map(field::time),
     }
 }
 

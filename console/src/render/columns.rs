@@ -178,7 +178,11 @@ pub(crate) fn detail(job: &Value) -> String {
     let texts = [&job["trouble"], &current["error"]];
     let trouble = texts.into_iter().find(|it| it["text"].is_string());
     match trouble {
-        Some(it) => format!("{}: {}", word(&it["reason"]), word(&it["text"])),
+        Some(it) => {
+            let again = current["next_retry_at"].as_str().filter(|_| it == &current["error"]);
+            let again = again.map_or_else(String::new, |at| format!("; tried again at {at}"));
+            format!("{}: {}{again}", word(&it["reason"]), word(&it["text"]))
+        }
         None if current["data_left_behind"] == true => "its data stayed on another host".to_owned(),
         None => String::new(),
     }
