@@ -27,7 +27,7 @@ fn packed(name: &str) -> Validated {
 fn build(name: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let script = example(name).join("build.sh");
-    let output = Command::new("sh").arg(script).arg(folder.path()).output().unwrap();
+    let output = Command::new("/bin/sh").arg(script).arg(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     folder
 }

@@ -38,7 +38,7 @@ impl Recorder {
         let library = place.path().join("recorder.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("power_cut/recorder.c");
         let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"];
-        let built = Command::new("gcc")
+        let built = Command::new("cc")
             .args(flags)
             .arg(&library)
             .arg(&source)
