@@ -28,10 +28,10 @@ pub enum Trouble {
 }
 
 impl Recorder {
-    /// Builds the library. `None` where there is no gcc; says so.
+    /// Builds the library. `None` where there is no C compiler; says so.
     ///
     /// # Panics
-    /// When gcc is there and does not build it.
+    /// When a C compiler is there and does not build it.
     #[expect(clippy::print_stdout, reason = "a skipped test says why")]
     pub fn build() -> Option<Self> {
         let place = TempDir::with_prefix("muster-trace-").unwrap();
@@ -45,7 +45,7 @@ impl Recorder {
             .args(["-ldl", "-lpthread"])
             .output();
         let Ok(built) = built else {
-            println!("skipped: there is no gcc to build the recorder with");
+            println!("skipped: there is no C compiler (cc) to build the recorder with");
             return None;
         };
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
