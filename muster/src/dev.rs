@@ -13,8 +13,10 @@ mod report;
 pub(crate) use crate::failed::failed;
 
 use crate::dev::{cluster::Cluster, console::Console};
+use ::console::Failure;
 use anyhow::{Context, Result, bail};
 use std::{
+    fs::{self, File},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -73,6 +75,7 @@ async fn dev(arguments: &Arguments, global: &::console::Global) -> Result<()> {
             temporary.path().to_owned()
         }
     };
+    let _lock = lock(&folder)?;
     let began = Instant::now();
     let mut cluster = Cluster::new(&folder);
     let mut interrupt = std::pin::pin!(interrupted());
@@ -103,6 +106,19 @@ async fn dev(arguments: &Arguments, global: &::console::Global) -> Result<()> {
     report::say("stopping");
     cluster.stop().await;
     result
+}
+
+/// Holds the data folder for this process.
+fn lock(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    let path = folder.join("dev.lock");
+    let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    if file.try_lock().is_err() {
+        let message = format!("another `muster dev` runs in {}", folder.display());
+        let remedy = "stop it with Ctrl-C, or name another folder with --data";
+        return Err(Failure::usage(message, remedy).at("data").into());
+    }
+    Ok(file)
 }
 
 /// Moments counted from the start.

@@ -4,13 +4,13 @@ use crate::failed::failed;
 use anyhow::Result;
 use console::Failure;
 use node::{Begin, Config, LogFormat, Ticket};
-use std::{env, io::Write, path::PathBuf, process::ExitCode};
+use std::{env, fs, io::Write, path::PathBuf, process::ExitCode};
 
 /// How the node is to be.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  muster serve --data /var/lib/muster --bootstrap\n  \
     muster serve --data /var/lib/muster --join MST10... --server 10.0.0.1:7400\n  \
-    muster serve --data /var/lib/muster                again, after a restart\n  \
+    muster serve --data /var/lib/muster                again, at the same addresses\n  \
     muster serve --config muster.toml --print-config   what is in force\n\n\
     Every setting can be given by file, by variable (MUSTER_LEASE__TTL_MS=20000) or by flag \
     (--set lease.ttl_ms=20000).")]
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: Arguments, global: &console::Global) -> ExitCode {
 }
 
 fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
-    let config = Config::load(arguments.config.as_deref(), env::vars(), flags(&arguments)?)?;
+    let mut config = Config::load(arguments.config.as_deref(), env::vars(), flags(&arguments)?)?;
     if arguments.print_config {
         std::io::stdout().lock().write_all(config.to_toml().as_bytes())?;
         return Ok(());
@@ -67,6 +67,9 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
     // Flags and tokens of the first start may stay in a unit file: a node that knows its cluster
     // does not need them.
     let known = config.node.data.join("identity").join("node.json").exists();
+    if known {
+        keep_addresses(&mut config);
+    }
     let begin = match (&arguments.join, arguments.bootstrap) {
         _ if known => Begin::Again,
         (_, true) => Begin::Bootstrap,
@@ -91,6 +94,21 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(node::serve(config, begin, node::asked_by_signal()))?;
     Ok(())
+}
+
+/// A node that is started again without addresses listens where it did before: its members know it
+/// there.
+fn keep_addresses(config: &mut Config) {
+    let before = fs::read_to_string(config.node.data.join("addr.json")).unwrap_or_default();
+    let Ok(before) = serde_json::from_str::<serde_json::Value>(&before) else { return };
+    let default = Config::default().node;
+    let keep = |addr: &mut String, default: &str, before: &serde_json::Value| {
+        if let Some(before) = before.as_str().filter(|_| addr == default) {
+            *addr = before.to_owned();
+        }
+    };
+    keep(&mut config.node.client_addr, &default.client_addr, &before["client"]);
+    keep(&mut config.node.peer_addr, &default.peer_addr, &before["peer"]);
 }
 
 /// What `--set` gives, each `(section.key, value)`.

@@ -27,7 +27,7 @@ pub(crate) struct View {
     rows: Vec<[String; 5]>,
     /// Partitions whose newest report is RUNNING.
     pub(crate) running: usize,
-    /// Whether every deployment's state is RUNNING.
+    /// Whether the state of every example is RUNNING.
     pub(crate) settled: bool,
 }
 
@@ -35,11 +35,15 @@ impl View {
     pub(crate) async fn read(console: &Console) -> Result<Self> {
         let jobs = console.json(&["-t", TENANT, "get", "jobs"]).await?;
         let deployments = console.json(&["-t", TENANT, "get", "deployments"]).await?;
-        let rows: Vec<_> = items(&jobs).iter().map(row).collect();
+        // A cluster that is started again may hold deployments of its user's, too.
+        let own = |name: &Value| examples::ALL.iter().any(|it| *name == it.name);
+        let jobs = items(&jobs).iter().filter(|job| own(&job["key"]["deployment"]));
+        let rows: Vec<_> = jobs.map(row).collect();
         let running = rows.iter().filter(|row| row[3] == "RUNNING").count();
-        let deployments = items(&deployments);
-        let settled = deployments.len() == examples::ALL.len()
-            && deployments.iter().all(|it| it["state"] == "RUNNING");
+        let settled = examples::ALL.iter().all(|example| {
+            let mut found = items(&deployments).iter();
+            found.any(|it| it["meta"]["name"] == example.name && it["state"] == "RUNNING")
+        });
         Ok(Self { rows, running, settled })
     }
 }
