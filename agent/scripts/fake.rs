@@ -13,7 +13,7 @@ use agent::reconcile::{
 };
 use model::{
     Assignment, Digest, DriverKind, JobKey, Name, OnDisconnect, Order, Resources, Revision,
-    Scheduled, Slot, Workload,
+    Scheduled, Slot, Uid, Workload,
 };
 
 /// How the next step of a kind goes wrong.
@@ -295,6 +295,8 @@ pub struct Told {
     pub policy: OnDisconnect,
     pub active: bool,
     pub elsewhere: bool,
+    /// Revision of the deployment's uid.
+    pub deployment: Option<u64>,
 }
 
 pub fn order(told: Told) -> Order {
@@ -318,5 +320,6 @@ pub fn order(told: Told) -> Order {
             }),
         },
         data_elsewhere: told.elsewhere,
+        deployment: told.deployment.map(|it| Uid { revision: Revision(it), ordinal: 0 }),
     }
 }

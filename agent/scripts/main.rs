@@ -23,7 +23,7 @@ use agent::memory::{Orders, Record};
 use agent::reconcile::{Lease, Stage, Step};
 use fake::{FakeHost, Told, Trouble, key, order};
 use goldenscript::{Command, Context, Runner};
-use model::{Digest, JobKey, OnDisconnect, Order, Report, Revision};
+use model::{Digest, JobKey, OnDisconnect, Order, Report, Revision, Uid};
 
 #[test]
 fn every_story_of_a_host_goes_as_written() {
@@ -56,7 +56,7 @@ impl Runner for Story {
         let mut out = String::new();
         match command.name.as_str() {
             // order PARTITION assignment=N revision=N spec=N image=N [policy=stop|replace]
-            // [active=false] [elsewhere=true]: what control tells from the next `hear` on.
+            // [active=false] [elsewhere=true] [deployment=N]: what control tells from the next `hear` on.
             "order" => {
                 let told = told(&mut args)?;
                 self.orders.retain(|order| order.key != key(told.partition));
@@ -216,18 +216,26 @@ fn describe_step(step: &Step) -> String {
         Step::FetchImage { key, image: digest } => {
             format!("fetch {} for {}", image(digest), slot(key))
         }
-        Step::Start { key, assignment, workload } => {
-            format!("start {} assignment={assignment} spec={}", slot(key), workload.spec_revision)
-        }
-        Step::Replace { key, grace_ms, assignment, workload } => format!(
-            "replace {} grace={grace_ms} assignment={assignment} spec={}",
+        Step::Start { key, assignment, workload, deployment } => format!(
+            "start {} assignment={assignment} spec={}{}",
             slot(key),
-            workload.spec_revision
+            workload.spec_revision,
+            data_of(*deployment)
+        ),
+        Step::Replace { key, grace_ms, assignment, workload, deployment } => format!(
+            "replace {} grace={grace_ms} assignment={assignment} spec={}{}",
+            slot(key),
+            workload.spec_revision,
+            data_of(*deployment)
         ),
         Step::Stop { key, grace_ms } => format!("stop {} grace={grace_ms}", slot(key)),
         Step::Kill { key } => format!("kill {}", slot(key)),
         Step::Forget { key } => format!("forget {}", slot(key)),
     }
+}
+
+fn data_of(deployment: Option<Uid>) -> String {
+    deployment.map(|uid| format!(" with data of {uid}")).unwrap_or_default()
 }
 
 fn image(digest: &Digest) -> u8 {
@@ -248,9 +256,10 @@ fn told(args: &mut goldenscript::ArgumentConsumer<'_>) -> Result<Told, Box<dyn E
     };
     let active = args.take_key("active") != Some("false");
     let elsewhere = args.take_key("elsewhere") == Some("true");
+    let deployment = args.take_key("deployment").map(str::parse).transpose()?;
     let partition = args.next_pos().ok_or("no partition")?.parse()?;
     let image = u8::try_from(image)?;
-    Ok(Told { partition, assignment, revision, spec, image, policy, active, elsewhere })
+    Ok(Told { partition, assignment, revision, spec, image, policy, active, elsewhere, deployment })
 }
 
 fn exit_reason(word: &str) -> Result<ExitReason, Box<dyn Error>> {

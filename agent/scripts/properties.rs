@@ -149,6 +149,8 @@ impl Life {
             policy: policy(partition),
             active,
             elsewhere: moved,
+            // Now and then a control node does not say.
+            deployment: (image > 1).then_some(u64::from(image) + u64::from(moved)),
         };
         self.orders.retain(|order| order.key != key);
         self.orders.push(order(told));
@@ -318,6 +320,7 @@ fn a_memory_stays_within_its_bounds() {
             policy: OnDisconnect::KeepRunning,
             active: true,
             elsewhere: false,
+            deployment: Some(1),
         };
         let order = agent::memory::Accepted::from(&order(told));
         let key = key(partition);

@@ -224,8 +224,8 @@ pub trait Driver: Send + Sync + 'static {
     /// not known is a success. Errors: `Running`.
     fn remove<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, Result<(), DriverError>>;
 
-    /// Deletes a job's data directory with all that is in it, for good; the job must be unknown to this
-    /// driver. One that is not there is a success. Errors: `Spec` permanent for a directory that is not
+    /// Deletes a data directory with all that is in it, for good; no job known to this driver may use it.
+    /// One that is not there is a success. Errors: `Spec` permanent for a directory that is not
     /// one of a job's; `Disk`.
     fn remove_data<'a>(&'a self, data_dir: &'a Path) -> BoxFuture<'a, Result<(), DriverError>>;
 

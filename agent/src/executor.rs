@@ -19,7 +19,7 @@ use crate::driver::{Cause, Driver, DriverError, JobId, JobSpec, JobState};
 use crate::guard::spec::{self, Limits, LogLimits, ModuleSpec};
 use crate::images::stored::with_sources;
 use crate::images::{ImageError, Images, driver_of};
-use crate::naming;
+use crate::naming::{self, Folder};
 use crate::reconcile::{Busy, Failure, Found, Stage, Step};
 use crate::standing::{Stale, Standing};
 
@@ -126,16 +126,18 @@ impl<D: Disk> Executor<D> {
         let mut placed = None;
         let result = match &step {
             Step::FetchImage { image, .. } => self.fetch(*image).await,
-            Step::Start { assignment, workload, .. } => {
-                self.start(&key, (*assignment, workload), &mut placed).await
+            Step::Start { assignment, workload, deployment, .. } => {
+                let folder = Folder { key: key.clone(), deployment: *deployment };
+                self.start(&folder, (*assignment, workload), &mut placed).await
             }
-            Step::Replace { grace_ms, assignment, workload, .. } => {
+            Step::Replace { grace_ms, assignment, workload, deployment, .. } => {
+                let folder = Folder { key: key.clone(), deployment: *deployment };
                 let stopped = match self.stands(&key, workload) {
                     Ok(()) => self.stop(&key, *grace_ms).await,
                     Err(stale) => Err(of_stale(&key, stale)),
                 };
                 match stopped {
-                    Ok(()) => self.start(&key, (*assignment, workload), &mut placed).await,
+                    Ok(()) => self.start(&folder, (*assignment, workload), &mut placed).await,
                     Err(failure) => Err(failure),
                 }
             }
@@ -185,15 +187,16 @@ impl<D: Disk> Executor<D> {
 
     async fn start(
         &self,
-        key: &JobKey,
+        folder: &Folder,
         (assignment, workload): (Assignment, &Workload),
         placed: &mut Option<(Assignment, Revision)>,
     ) -> Result<(), Failure> {
+        let key = &folder.key;
         let id = id_of(key)?;
         let _turn = self.starts.acquire().await;
         let started = async {
             self.stands(key, workload)?;
-            let spec = self.spec(key, assignment, workload).await?;
+            let spec = self.spec(folder, assignment, workload).await?;
             self.driver.prepare(&id, spec).await?;
             *placed = Some((assignment, workload.spec_revision));
             // Preparing takes as long as compiling does.
@@ -230,10 +233,11 @@ impl<D: Disk> Executor<D> {
     /// The specification of a job for its guard.
     async fn spec(
         &self,
-        key: &JobKey,
+        folder: &Folder,
         assignment: Assignment,
         workload: &Workload,
     ) -> Result<JobSpec, StartError> {
+        let key = &folder.key;
         let mut modules = self.images.modules(workload.image).await?;
         let mut env = Vec::new();
         // Names with this beginning are muster's own: what they say is read back by the next agent.
@@ -259,7 +263,7 @@ impl<D: Disk> Executor<D> {
             assignment: assignment.0,
             driver: driver_of(workload.driver),
             modules,
-            data_dir: naming::data_dir(&self.data, key),
+            data_dir: folder.path(&self.data),
             limits: limits_of(workload),
             on_disconnect: match workload.on_disconnect {
                 OnDisconnect::KeepRunning => spec::OnDisconnect::KeepRunning,
@@ -296,22 +300,32 @@ impl<D: Disk> Executor<D> {
         String::from_utf8(bytes.to_vec()).map_err(|_| missing())
     }
 
-    /// Deletes the data of a job that is gone. A look later tries again if that failed.
-    pub(crate) async fn remove_data(self: Arc<Self>, key: JobKey) -> Done {
-        let _turn = self.kills.acquire().await;
-        tracing::info!(job = %key, "delete the data of a job that is gone");
-        let removed = self.driver.remove_data(&naming::data_dir(&self.data, &key)).await;
-        if let Err(error) = removed {
-            tracing::warn!(job = %key, %error, "could not delete the data of a job that is gone");
-        }
+    /// Deletes the data of a job that is gone.
+    pub(crate) async fn forget_data(self: Arc<Self>, folder: Folder) -> Done {
+        self.remove_data(&folder).await;
+        let key = folder.key;
         Done { key, busy: Busy::Stopping, result: Ok(()), placed: None, look: Look::Gone }
     }
 
+    /// Deletes data that no job uses. A look later tries again if that failed.
+    pub(crate) async fn remove_data(&self, folder: &Folder) {
+        let _turn = self.kills.acquire().await;
+        tracing::info!(%folder, "delete the data of a job that is gone");
+        if let Err(error) = self.driver.remove_data(&folder.path(&self.data)).await {
+            tracing::warn!(%folder, %error, "could not delete the data of a job that is gone");
+        }
+    }
+
     /// Whether a job's data folder holds something.
-    pub(crate) async fn has_data(&self, key: &JobKey) -> bool {
-        let dir = naming::data_dir(&self.data, key);
-        // One that is not there or cannot be read holds nothing that the job could use.
-        self.disk.list(&dir).await.is_ok_and(|names| !names.is_empty())
+    pub(crate) async fn has_data(&self, folder: &Folder) -> bool {
+        let unowned = Folder { deployment: None, ..folder.clone() };
+        for folder in [folder, &unowned] {
+            // One that is not there or cannot be read holds nothing that the job could use.
+            if let Ok(names) = self.disk.list(&folder.path(&self.data)).await {
+                return !names.is_empty();
+            }
+        }
+        false
     }
 }
 

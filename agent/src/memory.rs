@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use model::{Assignment, JobError, JobKey, Order, Report, Revision, Scheduled, Workload};
+use model::{Assignment, JobError, JobKey, Order, Report, Revision, Scheduled, Uid, Workload};
 use serde::{Deserialize, Serialize};
 
 pub use admit::{Admission, Orders, Refused};
@@ -67,9 +67,21 @@ pub struct Accepted {
     pub scheduled: Scheduled,
     /// Whether the job ran on another host before.
     pub data_elsewhere: bool,
+    /// The deployment whose data the job gets, if control said; on disk it is beside the order, in
+    /// [`Record::AcceptedOf`].
+    #[serde(skip)]
+    pub deployment: Option<Uid>,
 }
 
 impl Accepted {
+    /// What is to be remembered of it.
+    pub fn record(self, key: JobKey) -> Record {
+        match self.deployment {
+            Some(deployment) => Record::AcceptedOf { key, order: self, deployment },
+            None => Record::Accepted { key, order: self },
+        }
+    }
+
     /// The fence it sets.
     pub fn fence(&self) -> Fence {
         Fence { assignment: self.assignment, order: self.scheduled.revision }
@@ -82,6 +94,7 @@ impl From<&Order> for Accepted {
             assignment: order.assignment,
             scheduled: order.scheduled.clone(),
             data_elsewhere: order.data_elsewhere,
+            deployment: order.deployment,
         }
     }
 }
@@ -140,7 +153,7 @@ pub struct JobMemory {
 /// One thing to remember. Appended only: logs of earlier versions stay readable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
-    /// An order was accepted.
+    /// An order was accepted, of which control did not say whose data the job gets.
     Accepted {
         /// The job.
         key: JobKey,
@@ -226,6 +239,28 @@ pub enum Record {
         /// The report.
         report: Report,
     },
+    /// An order of a known deployment was accepted. Its data is that of no other deployment, even one of
+    /// the same name.
+    AcceptedOf {
+        /// The job.
+        key: JobKey,
+        /// The order.
+        order: Accepted,
+        /// The deployment.
+        deployment: Uid,
+    },
+}
+
+impl Record {
+    /// The order accepted, if it is about one.
+    pub fn accepted(&self) -> Option<(&JobKey, &Accepted)> {
+        match self {
+            Self::Accepted { key, order } | Self::AcceptedOf { key, order, .. } => {
+                Some((key, order))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The memory: a fold over records.

@@ -3,9 +3,11 @@
 //! A driver's name for a job is short and fit for a folder, so it cannot hold the whole key: the key
 //! is read back from the specification, in which the modules' environment says what the name does not.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use model::{JobKey, Name, Revision, Slot};
+use model::{JobKey, Name, Revision, Slot, Uid};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::driver::{JobId, JobSpec};
@@ -34,14 +36,53 @@ pub fn job_id(key: &JobKey) -> Option<JobId> {
     JobId::new(format!("{readable}.{hash}")).ok()
 }
 
-/// The folder of a job's data below `root`; it outlives updates of the job.
-pub(crate) fn data_dir(root: &Path, key: &JobKey) -> PathBuf {
-    root.join("data")
-        .join(key.tenant.as_str())
-        .join(key.deployment.as_str())
-        .join(key.cluster.as_str())
-        .join(key.application.as_str())
-        .join(key.slot.to_string())
+/// A job's data on this host: that of a job of one deployment. It outlives updates of the job, and no
+/// deployment made later under the same name gets it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Folder {
+    /// The job.
+    pub(crate) key: JobKey,
+    /// The deployment; `None` for data of before its owner was kept, which goes to the first that starts.
+    #[serde(default)]
+    pub(crate) deployment: Option<Uid>,
+}
+
+impl Folder {
+    /// Where it is below `root`: the last part is the slot and, behind an `@`, the deployment's uid.
+    pub(crate) fn path(&self, root: &Path) -> PathBuf {
+        let key = &self.key;
+        let owner = self.deployment.map(|uid| format!("@{uid}")).unwrap_or_default();
+        root.join("data")
+            .join(key.tenant.as_str())
+            .join(key.deployment.as_str())
+            .join(key.cluster.as_str())
+            .join(key.application.as_str())
+            .join(format!("{}{owner}", key.slot))
+    }
+
+    /// The slot and the owner that the last part of a path names.
+    pub(crate) fn named(text: &str) -> Option<(Slot, Option<Uid>)> {
+        let Some((of, owner)) = text.split_once('@') else { return Some((slot(text)?, None)) };
+        let (revision, ordinal) = owner.split_once('-')?;
+        let revision = Revision(revision.parse().ok()?);
+        Some((slot(of)?, Some(Uid { revision, ordinal: ordinal.parse().ok()? })))
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, deployment } = self;
+        match deployment {
+            Some(uid) => write!(f, "{key} of deployment {uid}"),
+            None => write!(f, "{key}"),
+        }
+    }
+}
+
+/// Where a job's data was before its owner was kept, for a path that names the owner.
+pub(crate) fn unowned(data_dir: &Path) -> Option<PathBuf> {
+    let (slot, _) = data_dir.file_name()?.to_str()?.split_once('@')?;
+    Some(data_dir.with_file_name(slot))
 }
 
 /// What the specification says of the job, for the environment of each module.
@@ -120,5 +161,25 @@ mod tests {
             assert_eq!(slot(&kind.to_string()), Some(kind));
         }
         assert_eq!(slot("x"), None);
+    }
+
+    #[test]
+    fn data_is_named_by_slot_and_owner() {
+        let uid = Uid { revision: Revision(41), ordinal: 3 };
+        for kind in [Slot::Partition(4), Slot::Host(Name::new("edge-1").unwrap()), Slot::Run(7)] {
+            for deployment in [None, Some(uid)] {
+                let folder = Folder { key: key("shop", kind.clone()), deployment };
+                let path = folder.path(Path::new("/x"));
+                let name = path.file_name().unwrap().to_str().unwrap();
+                assert_eq!(Folder::named(name), Some((kind.clone(), deployment)));
+            }
+        }
+        let path = Folder { key: key("shop", Slot::Partition(4)), deployment: Some(uid) };
+        let path = path.path(Path::new("/x"));
+        assert_eq!(path, Path::new("/x/data/acme/shop/north/web/4@41-3"));
+        assert_eq!(unowned(&path).as_deref(), Some(Path::new("/x/data/acme/shop/north/web/4")));
+        for wrong in ["4@", "4@41", "4@x-3", "lost+found", "@41-3"] {
+            assert_eq!(Folder::named(wrong), None, "{wrong}");
+        }
     }
 }

@@ -22,7 +22,7 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Assignment, Digest, JobKey, Revision, Workload};
+use model::{Assignment, Digest, JobKey, Revision, Uid, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::guard::state::{JobExit, Phase as GuardPhase};
@@ -142,6 +142,8 @@ pub enum Step {
         assignment: Assignment,
         /// What.
         workload: Arc<Workload>,
+        /// The deployment whose data it gets.
+        deployment: Option<Uid>,
     },
     /// Stop what runs, then prepare and start this. The image is there.
     Replace {
@@ -153,6 +155,8 @@ pub enum Step {
         assignment: Assignment,
         /// What starts.
         workload: Arc<Workload>,
+        /// The deployment whose data it gets.
+        deployment: Option<Uid>,
     },
     /// Stop a job.
     Stop {

@@ -33,6 +33,7 @@ use crate::lease::LeaseCount;
 use crate::leftovers::Leftovers;
 use crate::logs::Logs;
 use crate::memory::log::MemoryLog;
+use crate::naming::Folder;
 use crate::reconcile::{Busy, Found, Lease, Round, World, failed, reconcile};
 use crate::report::Reporter;
 use crate::servers::Servers;
@@ -154,7 +155,9 @@ struct Core<D: Disk> {
     steps: JoinSet<Done>,
     looks: JoinSet<Vec<(JobKey, u64, Look)>>,
     /// Walks through the data folders.
-    walks: JoinSet<BTreeSet<JobKey>>,
+    walks: JoinSet<BTreeSet<Folder>>,
+    /// Removals of data of jobs whose names others have.
+    removals: JoinSet<()>,
 }
 
 impl<D: Disk> Core<D> {
@@ -191,6 +194,7 @@ impl<D: Disk> Core<D> {
             steps: JoinSet::new(),
             looks: JoinSet::new(),
             walks: JoinSet::new(),
+            removals: JoinSet::new(),
             config,
             parts,
         }

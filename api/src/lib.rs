@@ -5,11 +5,13 @@
 //! [`convert`] (messages to and from the model, strict), [`access`] (who may call which rpc, drawn from
 //! the protos), [`status`] and [`reason`] (refusals on the wire and back), [`page`], [`selector`] and
 //! [`request_id`] (the small languages inside messages), [`json`] (messages as people read and write
-//! them), [`limits`], [`fabric`] (bytes between machines: TCP here, a simulated network in simulation).
+//! them), [`job_reason`] (why jobs do not run), [`limits`], [`fabric`] (bytes between machines: TCP here, a
+//! simulated network in simulation).
 
 pub mod access;
 pub mod convert;
 pub mod fabric;
+pub mod job_reason;
 pub mod json;
 pub mod limits;
 pub mod page;

@@ -9,6 +9,7 @@ mod image;
 mod inspect;
 mod login;
 mod logs;
+mod retry;
 mod role;
 mod status;
 mod token;
@@ -58,6 +59,9 @@ pub enum Verb {
     Cordon(change::CordonArguments),
     /// New jobs on a host again
     Uncordon(change::CordonArguments),
+    /// Tries at once what failed or waits
+    #[command(subcommand)]
+    Retry(retry::Verb),
     /// Gives and takes roles
     #[command(subcommand)]
     Role(role::Verb),
@@ -104,6 +108,7 @@ pub(crate) async fn run(verb: Verb, global: &Global) -> Result<ExitCode, Failure
         Verb::Logs(arguments) => logs::run(&session, &arguments).await?,
         Verb::Cordon(arguments) => change::cordon(&session, &arguments, true).await?,
         Verb::Uncordon(arguments) => change::cordon(&session, &arguments, false).await?,
+        Verb::Retry(verb) => retry::run(&session, verb).await?,
         Verb::Role(verb) => role::run(&session, verb).await?,
         Verb::Inspect(arguments) => inspect::run(&session, &arguments).await?,
     }

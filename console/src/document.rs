@@ -108,12 +108,14 @@ fn read_text(file: &Path) -> Result<String, Failure> {
             .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
     };
     let failed = |why: String| {
-        Failure::usage(
-            format!("{} cannot be read: {why}", file.display()),
-            "see that it is a text file of at most 8 MiB",
-        )
+        let message = format!("{} cannot be read: {why}", file.display());
+        Failure::usage(message, "see that it is a text file of at most 8 MiB").at("file")
     };
-    read.map_err(|error| failed(error.to_string()))?;
+    read.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => failed("there is no such file".into())
+            .then("name a file or folder, or - for standard input"),
+        _ => failed(error.to_string()),
+    })?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(failed("it is larger than 8 MiB".into()));
     }

@@ -12,6 +12,7 @@ mod command;
 mod document;
 mod failure;
 mod global;
+mod near;
 mod noun;
 mod parse;
 mod profile;

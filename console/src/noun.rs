@@ -1,7 +1,7 @@
 //! The kinds of resources as the console knows them: their words, how they are read, and which
 //! columns a table of them has.
 
-use crate::{client::Client, failure::Failure, render::Column};
+use crate::{client::Client, failure::Failure, near, render::Column};
 use api::v1;
 use serde_json::Value;
 
@@ -161,6 +161,32 @@ impl Noun {
             )
             .at("resource")
         })
+    }
+
+    /// The failure of a verb about one, with the name that was perhaps meant if nobody has this one.
+    pub(crate) async fn perhaps(self, client: &Client, name: &str, failure: Failure) -> Failure {
+        let missing = failure.code == "NOT_FOUND";
+        // There may be a million jobs, and nobody slips in a digest.
+        if !missing || matches!(self, Self::Job | Self::Image) {
+            return failure;
+        }
+        let tenant = if self.is_of_tenant() { client.tenant().await } else { Ok(String::new()) };
+        let Ok(tenant) = tenant else { return failure };
+        let Ok(rows) = self.list(client, &Query { tenant, ..Query::default() }).await else {
+            return failure;
+        };
+        let name_of = |row: &Value| {
+            let name = row["meta"]["name"].as_str()?;
+            let version = row["version"].as_str().filter(|_| self == Self::Package);
+            Some(version.map_or_else(|| name.to_owned(), |version| format!("{name}@{version}")))
+        };
+        let known: Vec<String> = rows.iter().filter_map(name_of).collect();
+        match near::nearest(name, known.iter().map(String::as_str)) {
+            // It is there: something else is missing.
+            Some(meant) if meant == name => failure,
+            Some(meant) => failure.then(&format!("did you mean {} {meant}?", self.word())),
+            None => failure,
+        }
     }
 
     /// Lists all that match, page by page, as JSON.

@@ -15,6 +15,11 @@ pub(crate) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     text.split(',').map(|part| pair(part.trim())).collect()
 }
 
+/// A whole number.
+pub(crate) fn whole(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("write a whole number from 0 to {}", u32::MAX))
+}
+
 /// Bytes: `64MiB`, `512KiB`, `2G`; powers of 1,024.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -5,11 +5,12 @@
 //! `~/.config/muster`), and the development cluster that runs on this machine, which leaves word in
 //! `$XDG_RUNTIME_DIR` (else the temporary folder).
 
-use crate::{failure::Failure, global::Global};
+use crate::{failure::Failure, global::Global, render::say};
 use identity::CertificateBundle;
 use serde::{Deserialize, Serialize};
 use std::{
-    env, fs, io,
+    env, fs,
+    io::{self, IsTerminal},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -67,17 +68,30 @@ fn find(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(folder) = &global.identity {
         return Ok(folder.clone());
     }
-    let configured = config_folder();
-    if let Some(folder) = configured.iter().find(|folder| CertificateBundle::exists(folder)) {
-        return Ok(folder.clone());
+    let login = config_folder().filter(|folder| CertificateBundle::exists(folder));
+    match (login, running_dev()) {
+        (Some(login), Some(dev)) => {
+            // Somebody who looks on may expect the other one.
+            if io::stderr().is_terminal() {
+                say(&which(&login, &dev));
+            }
+            Ok(login)
+        }
+        (Some(folder), None) | (None, Some(folder)) => Ok(folder),
+        (None, None) => Err(Failure::usage(
+            "no identity was found".into(),
+            "start `muster dev`, or run `muster login --token TOKEN --server host:port`, or name a folder with --identity",
+        )),
     }
-    if let Some(folder) = running_dev() {
-        return Ok(folder);
-    }
-    Err(Failure::usage(
-        "no identity was found".into(),
-        "start `muster dev`, or run `muster login --token TOKEN --server host:port`, or name a folder with --identity",
-    ))
+}
+
+/// Which cluster is asked where two are known, and how to ask the other.
+fn which(login: &Path, dev: &Path) -> String {
+    format!(
+        "asking the cluster of the login in {}; for the development cluster: --identity {}",
+        login.display(),
+        dev.display()
+    )
 }
 
 /// Where `muster login` keeps the identity.

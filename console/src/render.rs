@@ -5,7 +5,7 @@
 mod columns;
 mod table;
 
-pub(crate) use columns::{Column, columns, detail, job_name, number, phase, placement};
+pub(crate) use columns::{Column, columns, detail, job_name, number, phase, placement, reason};
 
 use crate::{
     failure::{Failure, exit},
@@ -111,6 +111,11 @@ impl Printer {
         }
         self.text(&text)
     }
+}
+
+/// `1 module`, `2 modules`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// `deployment/shop` for `tenants/acme/deployments/shop`: as people say it.

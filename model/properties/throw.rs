@@ -231,6 +231,11 @@ fn people(state: &State, [what, a, b, c, d, _]: Dice) -> Command {
             version: pick(a, &["1", "2", "3", "4", "a b"]).to_owned(),
             applications: vec![application(c)],
         },
+        59 if c % 3 == 0 => {
+            let cluster = (d % 2 == 0).then(|| cluster(b));
+            Command::RetryDeployment { tenant, deployment: deployment(a), cluster }
+        }
+        60 if c % 3 == 0 => Command::RetryJob { key: some_job(state, a) },
         59 => Command::ReportHost { tenant, host: host(a), profile: Box::new(profile(b)) },
         60 => {
             let key = some_job(state, a);

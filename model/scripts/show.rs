@@ -19,12 +19,28 @@ pub(crate) fn show(world: &World, words: &mut Words) -> Parsed<Option<String>> {
             let (tenant, host) = words.pair()?;
             for order in state.orders(&tenant, &host) {
                 let what = if order.scheduled.active { "run" } else { "stop" };
+                let of = order.deployment.map(|uid| format!(" of {uid}")).unwrap_or_default();
                 let data = if order.data_elsewhere { ", data elsewhere" } else { "" };
                 writeln!(
                     out,
-                    "{what} {} under {} since {}{data}",
+                    "{what} {}{of} under {} since {}{data}",
                     order.key, order.assignment, order.scheduled.revision
                 )?;
+            }
+        }
+        "outlook" => {
+            let (tenant, deployment) = words.pair()?;
+            let outlooks = state.outlooks(&tenant);
+            let parts = state.parts_of(&tenant, &deployment).map(|((_, _, it), _)| Some(it));
+            for cluster in std::iter::once(None).chain(parts) {
+                let model::Outlook { next_retry_at, settling } = outlooks.of(&deployment, cluster);
+                let place = cluster.map_or("all".to_owned(), ToString::to_string);
+                // A hash spreads retries: whole seconds.
+                let again = next_retry_at.map(|at| (at.since_ms(world.time) + 500) / 1_000);
+                let again = again.map_or("never".to_owned(), |s| format!("in about {s} s"));
+                let model::Settling { jobs, until } = settling;
+                let until = until.since_ms(world.time);
+                writeln!(out, "{place}: tried again {again}, {jobs} settle within {until} ms")?;
             }
         }
         "due" => {

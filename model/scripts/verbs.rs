@@ -78,6 +78,15 @@ fn person(words: &mut Words) -> Parsed<Command> {
             let (tenant, host) = words.pair()?;
             Command::DistrustHost { tenant, host, reason: words.rest().join(" ") }
         }
+        "retry" => {
+            let (tenant, deployment) = words.pair()?;
+            let cluster = words.take("cluster").map(|it| parse::name(&it)).transpose()?;
+            Command::RetryDeployment { tenant, deployment, cluster }
+        }
+        "retry-job" => {
+            let tenant = words.name()?;
+            Command::RetryJob { key: parse::job(&tenant, &words.next()?)? }
+        }
         "cluster" => {
             let (tenant, name) = words.pair()?;
             let members = words.take("members").unwrap_or_default();

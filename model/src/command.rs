@@ -366,6 +366,21 @@ pub enum Command {
         /// Why, for people.
         reason: String,
     },
+    /// Try what failed or waits at once, and count its attempts from the start (INF-23). At most 4,096
+    /// jobs a time.
+    RetryDeployment {
+        /// Tenant.
+        tenant: Name,
+        /// Deployment.
+        deployment: Name,
+        /// Its jobs on this cluster; all if none is named.
+        cluster: Option<Name>,
+    },
+    /// The same for one job.
+    RetryJob {
+        /// The job.
+        key: JobKey,
+    },
 }
 
 /// What an agent says of its machine.

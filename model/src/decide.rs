@@ -17,6 +17,7 @@ mod node;
 mod owner;
 mod package;
 mod report;
+mod retry;
 mod settle;
 mod sync;
 mod targets;
@@ -24,7 +25,7 @@ mod tenant;
 
 use crate::{
     Command, Context, Event, Rejection, Reply, State, Uid, evolve,
-    limits::{BATCH_MAX, ITEMS_MAX},
+    limits::{BATCH_MAX, ITEMS_MAX, RULES_RETRY},
     rejection::Code,
 };
 
@@ -150,6 +151,8 @@ impl<'a> Decision<'a> {
             Command::RemoveNode { id } => self.remove_node(*id),
             Command::RaiseRules { level } => self.raise_rules(*level),
             Command::DistrustHost { tenant, host, reason } => self.distrust_host(tenant, host, reason),
+            Command::RetryDeployment { tenant, deployment, cluster } => self.retry_deployment(tenant, deployment, cluster.as_ref()),
+            Command::RetryJob { key } => self.retry_job(key),
         }
     }
 }
@@ -202,6 +205,20 @@ pub(crate) fn items_of(command: &Command) -> usize {
         | Command::MarkNode { .. }
         | Command::RemoveNode { .. }
         | Command::RaiseRules { .. }
-        | Command::DistrustHost { .. } => 0,
+        | Command::DistrustHost { .. }
+        | Command::RetryDeployment { .. }
+        | Command::RetryJob { .. } => 0,
+    }
+}
+
+impl Command {
+    /// The rules level from which it may be proposed. Control nodes that know less cannot read it in the
+    /// log, so whoever proposes for others asks before.
+    pub fn rules_min(&self) -> u32 {
+        match self {
+            Self::RetryDeployment { .. } | Self::RetryJob { .. } => RULES_RETRY,
+            Self::Batch(commands) => commands.iter().map(Self::rules_min).max().unwrap_or(1),
+            _ => 1,
+        }
     }
 }

@@ -204,4 +204,6 @@ pub enum Event {
     RulesRaised { level: u32 },
     /// From now on the agent with this key speaks for a host, and no other.
     HostEnrolled { tenant: Name, host: Name, agent_key: Digest },
+    /// What failed or waits of a job is to be tried at once, as if for the first time.
+    JobRetried { key: JobKey },
 }

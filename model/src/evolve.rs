@@ -144,6 +144,7 @@ pub fn evolve(state: &mut State, context: &Context, event: &Event) {
             });
         }
         Event::JobStalled { key } => write.job_stalled(key),
+        Event::JobRetried { key } => write.job_retried(key),
         Event::RoleBound { operator, scope, role, created } => {
             write.role_bound(operator, scope, *role, *created);
         }

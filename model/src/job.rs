@@ -210,7 +210,7 @@ impl fmt::Display for ReportNumber {
 /// Why a copy is not as asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobError {
-    /// Reason in one word: `OOM`, `CRASHED`, `GUARD_LOST`, `LEASE_EXPIRED`, `IMAGE`, `DRIVER`.
+    /// Reason in one word, such as `OOM`; `docs/job-reasons.md` explains each.
     pub reason: String,
     /// One line for a person, at most 1,024 bytes.
     pub text: String,
@@ -223,7 +223,7 @@ pub struct JobError {
 /// Trouble of a job as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Trouble {
-    /// Reason: `UNSCHEDULABLE`, `RETRY`, `PROGRESS_DEADLINE`.
+    /// Reason: `UNSCHEDULABLE` or `PROGRESS_DEADLINE`.
     pub reason: String,
     /// One line for a person; for `UNSCHEDULABLE`, how many hosts fail which rule.
     pub text: String,

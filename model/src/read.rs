@@ -3,7 +3,7 @@
 use crate::{
     Assignment, Cluster, Deployment, DeploymentCluster, Due, Globals, Host, HostState, Job, JobKey,
     Key, Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp,
-    Workload,
+    Uid, Workload,
     hash::row_hash,
     index::{Pair, Triple},
 };
@@ -24,6 +24,9 @@ pub struct Order {
     pub scheduled: Scheduled,
     /// Whether the job ran on another host before, where its data stayed.
     pub data_elsewhere: bool,
+    /// The deployment whose data the copy gets, across deletion and re-creation under one name; `None`
+    /// from a control node that does not say.
+    pub deployment: Option<Uid>,
 }
 
 /// The first name in order.
@@ -215,6 +218,7 @@ impl State {
                 assignment: placement.assignment,
                 scheduled: placement.scheduled.clone(),
                 data_elsewhere: job.data_on.as_ref().is_some_and(|other| other != host),
+                deployment: self.deployment(tenant, &key.deployment).map(|row| row.meta.uid),
             })
         };
         self.jobs_on(tenant, host).filter_map(order).collect()
@@ -364,7 +368,7 @@ impl State {
 }
 
 /// The first job key in order.
-fn first_key() -> JobKey {
+pub(crate) fn first_key() -> JobKey {
     JobKey {
         tenant: first_name(),
         deployment: first_name(),

@@ -5,10 +5,12 @@
 //! wrote.
 
 use crate::{
-    Counts, Deployment, DeploymentState, Indicator, JobKey, Name, Revision, Slot, State, Status,
-    Summary, evolve,
+    Counts, Deployment, DeploymentState, Indicator, JobKey, Name, Revision, State, Status, Summary,
+    Timestamp, evolve,
     index::{Pair, Triple},
     limits::RETRY_ATTEMPTS,
+    read::first_key,
+    retry,
     tally::{failed_for_good, worst_error},
 };
 
@@ -179,13 +181,8 @@ fn troubled<'a>(
     cluster: Option<&Name>,
 ) -> Option<&'a JobKey> {
     let deployment = &row.meta.name;
-    let first = JobKey {
-        tenant: tenant.clone(),
-        deployment: deployment.clone(),
-        cluster: cluster.cloned().unwrap_or_else(Name::first),
-        application: Name::first(),
-        slot: Slot::Partition(0),
-    };
+    let cluster_from = cluster.cloned().unwrap_or_else(Name::first);
+    let first = JobKey { cluster: cluster_from, ..first_of(tenant, deployment) };
     let start = (tenant.clone(), deployment.clone(), row.workload_revision, first);
     let (of, named, at, key) = state.index.troubled.range(start..).next()?;
     let of_it = of == tenant && named == deployment && *at == row.workload_revision;
@@ -199,17 +196,51 @@ fn retried<'a>(
     cluster: Option<&Name>,
 ) -> Option<&'a JobKey> {
     let deployment = &row.meta.name;
-    let key = JobKey {
-        tenant: tenant.clone(),
-        deployment: deployment.clone(),
-        cluster: Name::first(),
-        application: Name::first(),
-        slot: Slot::Partition(0),
-    };
+    let key = first_of(tenant, deployment);
     let at = row.workload_revision;
     let from = |at| (tenant.clone(), deployment.clone(), cluster.cloned(), at, 0, key.clone());
     let mut marks = state.index.retrying.range(from(at)..from(Revision(at.0 + 1)));
     marks.next_back().map(|(.., key)| key)
+}
+
+/// Jobs of a deployment that failed, made no progress or are tried again, whatever the spec.
+pub(crate) fn troubled_or_retrying<'a>(
+    state: &'a State,
+    tenant: &Name,
+    deployment: &Name,
+) -> impl Iterator<Item = &'a JobKey> {
+    let (first, of) = (first_of(tenant, deployment), (tenant.clone(), deployment.clone()));
+    let start = (of.0.clone(), of.1.clone(), Revision(0), first.clone());
+    let troubled = state.index.troubled.range(start..);
+    let its_own = of.clone();
+    let troubled = troubled.take_while(move |it| it.0 == its_own.0 && it.1 == its_own.1);
+    // Those of all clusters come first, and hold every job once.
+    let start = (of.0.clone(), of.1.clone(), None, Revision(0), 0, first);
+    let retrying = state.index.retrying.range(start..);
+    let retrying = retrying.take_while(move |it| it.0 == of.0 && it.1 == of.1 && it.2.is_none());
+    troubled.map(|(.., key)| key).chain(retrying.map(|(.., key)| key))
+}
+
+/// When the job whose attempts the status of a deployment (or of its part) counts is tried again.
+pub(crate) fn next_retry_at(
+    state: &State,
+    tenant: &Name,
+    deployment: &Name,
+    cluster: Option<&Name>,
+) -> Option<Timestamp> {
+    let row = state.deployment(tenant, deployment)?;
+    if row.meta.deletion.is_some() || troubled(state, (tenant, row), cluster).is_some() {
+        return None;
+    }
+    let key = retried(state, (tenant, row), cluster)?;
+    let placements = state.jobs.get(key)?.placements.iter();
+    let active = placements.filter(|it| it.scheduled.active).filter_map(|it| it.current.as_ref());
+    active.filter_map(|current| retry::next_retry_at(key, current)).min()
+}
+
+/// The first job key of a deployment in order.
+fn first_of(tenant: &Name, deployment: &Name) -> JobKey {
+    JobKey { tenant: tenant.clone(), deployment: deployment.clone(), ..first_key() }
 }
 
 impl Summary {

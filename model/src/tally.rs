@@ -80,7 +80,7 @@ fn take_one(counts: &mut BTreeMap<Revision, u64>, revision: Revision) {
 }
 
 /// Whether the copy runs what it was told, long enough.
-fn runs_as_told(placement: &Placement) -> bool {
+pub(crate) fn runs_as_told(placement: &Placement) -> bool {
     let Some(current) = &placement.current else { return false };
     let scheduled = &placement.scheduled;
     scheduled.active
@@ -123,6 +123,13 @@ pub(crate) fn worst_error(job: &Job) -> Option<&JobError> {
 /// Whether the job missed its progress deadline.
 pub(crate) fn is_stalled(job: &Job) -> bool {
     job.trouble.as_ref().is_some_and(|trouble| trouble.reason == PROGRESS_DEADLINE)
+}
+
+/// Whether something about a job failed or waits that may be tried at once: the job as a whole has
+/// trouble, or a copy an error.
+pub(crate) fn may_be_retried(job: &Job) -> bool {
+    let wrong = job.trouble.is_some() || has_failed(job) || worst_error(job).is_some();
+    job.active && wrong && !runs_as_asked(job)
 }
 
 /// How a job stands.

@@ -81,7 +81,8 @@ pub fn page_expired(revision: Revision) -> Status {
 /// What a caller without a role in a tenant is told, whether the tenant exists or not.
 fn not_visible() -> Rejection {
     let message = "the tenant does not exist, or you have no role in it";
-    let remedy = "correct the name, or ask for a role";
+    let remedy = "see those you have with `muster tenant list`, name one with --tenant, or ask an admin \
+                  for `muster role bind YOU ROLE --tenant TENANT`";
     let field = "tenant".to_owned();
     Rejection { field, ..refusal(Class::NotFound, UNKNOWN_TENANT, message, remedy) }
 }

@@ -9,6 +9,7 @@ use consensus::{Ledger, Proposal};
 use identity::{Authority, Entropy};
 use model::{
     Caller, Clock, Command, Globals, NodeId, Outcome, RequestId, Revision, Stamp, State, Timestamp,
+    rejection::Code,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -57,6 +58,14 @@ impl<L: Ledger> Shared<L> {
         command: Command,
         deadline: Instant,
     ) -> Result<Outcome, Status> {
+        let Globals { revision, rules, .. } = self.ledger.read(|state| state.globals.clone());
+        if command.rules_min() > rules {
+            let needed = command.rules_min();
+            let rejection = Code::RulesUnknown
+                .reject(format!("rules level {rules} is in force, and this needs {needed}"))
+                .with("rules", rules);
+            return Ok(Outcome { revision, result: Err(rejection) });
+        }
         let proposal = Proposal { command, caller, request_id, deadline };
         self.ledger.propose(proposal).await.map_err(|error| refusal::of_ledger(&error))
     }

@@ -15,7 +15,7 @@ use consensus::{Ledger, MemoryLedger, Proposal};
 use identity::{Authority, CertificateBundle, Principal, SystemEntropy};
 use model::{
     Application, Caller, Clock, ClusterSpec, Command, Deployment, DeploymentSpec, Digest, Draft,
-    DriverKind, Labels, Name, NodeId, OnDisconnect, Outcome, Reply, Resources, Role, Scope,
+    DriverKind, Labels, Name, NodeId, OnDisconnect, Outcome, Reply, Resources, Role, Scope, State,
     Strategy, Targets,
 };
 use std::{
@@ -70,7 +70,9 @@ impl TestNode {
         let life = config.certificates.clone();
         let authority =
             Arc::new(Authority::generate(cluster.clone(), clock.now().0, &*entropy, life).unwrap());
-        let ledger = MemoryLedger::new(NodeId(1), clock.clone());
+        let mut state = State::default();
+        state.globals.rules = model::RULES_MAX;
+        let ledger = MemoryLedger::with_state(NodeId(1), clock.clone(), state);
         let shared = Shared {
             ledger: ledger.clone(),
             clock: clock.clone(),

@@ -10,7 +10,7 @@ use crate::{
     world::World,
 };
 use agent::{
-    memory::{Bounds, Memory, Orders, Record, Refused},
+    memory::{Accepted, Bounds, Memory, Orders, Record, Refused},
     reconcile::{Busy, Found, Lease, Tuning, World as Seen, failed, reconcile},
 };
 use model::{Digest, DriverKind, Facts, HostProfile, JobKey, Name, Resources};
@@ -321,11 +321,8 @@ impl World {
 
 /// What an agent without a fence would take from orders: all of it.
 fn unfenced(memory: &Memory, orders: &Orders) -> Vec<Record> {
-    let mut records: Vec<Record> = orders
-        .orders
-        .iter()
-        .map(|order| Record::Accepted { key: order.key.clone(), order: order.into() })
-        .collect();
+    let mut records: Vec<Record> =
+        orders.orders.iter().map(|order| Accepted::from(order).record(order.key.clone())).collect();
     let named = |key: &JobKey| orders.orders.iter().any(|order| order.key == *key);
     for (key, job) in memory.jobs() {
         let dropped = (orders.full && !named(key)) || orders.gone.contains(key);

@@ -34,7 +34,7 @@ impl World {
                 let at = now + self.dice.range(50, 1_500);
                 self.later(at, (host, incarnation), step, Stage::Done(result));
             }
-            (Stage::Begin | Stage::Second, Step::Start { key, assignment, workload })
+            (Stage::Begin | Stage::Second, Step::Start { key, assignment, workload, .. })
             | (Stage::Second, Step::Replace { key, assignment, workload, .. }) => {
                 let result = self.start(host, key, (*assignment, workload));
                 if self.violation.is_some() {

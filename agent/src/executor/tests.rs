@@ -59,7 +59,8 @@ impl Bench {
 
     fn start(&self, order: &Order) -> JoinHandle<Done> {
         let (key, workload) = (order.key.clone(), order.scheduled.workload.clone());
-        self.begin(Step::Start { key, assignment: order.assignment, workload })
+        let (assignment, deployment) = (order.assignment, order.deployment);
+        self.begin(Step::Start { key, assignment, workload, deployment })
     }
 
     fn runs(&self, order: &Order) -> bool {
@@ -96,6 +97,7 @@ fn order(app: &str, partition: u32) -> Order {
             }),
         },
         data_elsewhere: false,
+        deployment: None,
     }
 }
 
@@ -175,7 +177,8 @@ async fn a_replacement_that_is_stale_leaves_what_runs_alone() {
     bench.hear(&[accepted(&job)]);
     bench.start(&job).await.unwrap().result.unwrap();
     let (key, workload) = (job.key.clone(), job.scheduled.workload.clone());
-    let step = Step::Replace { key, grace_ms: 1_000, assignment: job.assignment, workload };
+    let (assignment, deployment) = (job.assignment, job.deployment);
+    let step = Step::Replace { key, grace_ms: 1_000, assignment, workload, deployment };
     let replacing = bench.begin(step);
     bench.hear(&[Record::Dropped { key: job.key.clone() }]);
     assert_eq!(replacing.await.unwrap().result.unwrap_err().stage, Stage::Withdrawn);

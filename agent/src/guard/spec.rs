@@ -173,7 +173,8 @@ pub struct JobSpec {
     pub driver: DriverKind,
     /// What runs; never empty.
     pub modules: Vec<ModuleSpec>,
-    /// The partition's own directory; it survives updates and is created by `prepare`.
+    /// The partition's own directory; it survives updates and is created by `prepare`. Where its name ends
+    /// in `@` and an owner, it takes over what lies beside it without one.
     pub data_dir: PathBuf,
     /// Bounds on what it uses.
     #[serde(default)]

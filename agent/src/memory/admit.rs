@@ -76,9 +76,13 @@ impl Memory {
                 continue;
             }
             named.insert(&order.key, fence);
-            if fence > newest || revived {
-                let key = order.key.clone();
-                admission.records.push(Record::Accepted { key, order: accepted });
+            let in_force = self.job(&order.key).and_then(|job| job.order.as_ref());
+            let known = in_force.and_then(|before| before.deployment);
+            // A control node that does not say whose data a job gets takes back nothing.
+            let accepted = Accepted { deployment: accepted.deployment.or(known), ..accepted };
+            let owner_is_new = before.is_none() && accepted.deployment != known;
+            if fence > newest || revived || owner_is_new {
+                admission.records.push(accepted.record(order.key.clone()));
             }
         }
         let gone: BTreeSet<&JobKey> = heard.gone.iter().collect();

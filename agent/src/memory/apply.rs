@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{JobKey, Report};
+use model::{JobKey, Report, Uid};
 
-use super::{Fence, JobMemory, Launch, Memory, Record};
+use super::{Accepted, Fence, JobMemory, Launch, Memory, Record};
 
 impl Record {
     /// The job a record is about, for those that change one job.
     pub fn key(&self) -> Option<&JobKey> {
         match self {
             Self::Accepted { key, .. }
+            | Self::AcceptedOf { key, .. }
             | Self::Dropped { key }
             | Self::Launched { key, .. }
             | Self::Ended { key }
@@ -28,13 +29,21 @@ impl Record {
 }
 
 impl JobMemory {
+    fn accept(&mut self, order: &Accepted, deployment: Option<Uid>) {
+        self.fence = self.fence.max(order.fence());
+        let before = self.order.as_ref().and_then(|order| order.deployment);
+        if before.is_some() && deployment.is_some() && before != deployment {
+            // What another deployment ran is nothing to fall back to.
+            self.good = None;
+        }
+        self.order = Some(Accepted { deployment, ..order.clone() });
+    }
+
     /// Applies a record about this job. Records about the whole memory change nothing here.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Accepted { order, .. } => {
-                self.fence = self.fence.max(order.fence());
-                self.order = Some(order.clone());
-            }
+            Record::Accepted { order, .. } => self.accept(order, None),
+            Record::AcceptedOf { order, deployment, .. } => self.accept(order, Some(*deployment)),
             Record::Dropped { .. } => self.order = None,
             Record::Launched { assignment, workload, data_left_behind, .. } => {
                 let same = self.launch.as_ref().filter(|last| last.assignment == *assignment);
@@ -84,7 +93,9 @@ impl Memory {
                     self.bury(key, job.fence);
                 }
             }
-            Record::Accepted { key, .. } | Record::Job { key, .. } => {
+            Record::Accepted { key, .. }
+            | Record::AcceptedOf { key, .. }
+            | Record::Job { key, .. } => {
                 let fence = self.exhume(key).unwrap_or_default();
                 let job = self.jobs.entry(key.clone()).or_default();
                 job.fence = job.fence.max(fence);
@@ -114,6 +125,9 @@ impl Memory {
         }
         for (key, job) in &self.jobs {
             records.push(Record::Job { key: key.clone(), job: Box::new(job.clone()) });
+            // The row of the job does not hold whose data it gets.
+            let order = job.order.clone().filter(|order| order.deployment.is_some());
+            records.extend(order.map(|order| order.record(key.clone())));
         }
         for (number, report) in &self.unsent {
             records.push(Record::Unsent { number: *number, report: report.clone() });

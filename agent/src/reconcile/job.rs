@@ -147,10 +147,13 @@ impl Turn<'_> {
         if !self.may_start(goal) {
             return None;
         }
-        let (assignment, workload) = (order.assignment, goal.clone());
+        let (assignment, workload, deployment) = (order.assignment, goal.clone(), order.deployment);
         Some(match up {
-            true => Step::Replace { key, grace_ms: self.grace_ms(), assignment, workload },
-            false => Step::Start { key, assignment, workload },
+            true => {
+                let grace_ms = self.grace_ms();
+                Step::Replace { key, grace_ms, assignment, workload, deployment }
+            }
+            false => Step::Start { key, assignment, workload, deployment },
         })
     }
 

@@ -12,7 +12,7 @@ use crate::driver::Phase;
 use crate::executor::{Look, found};
 use crate::leftovers;
 use crate::memory::Memory;
-use crate::naming;
+use crate::naming::{self, Folder};
 use crate::reconcile::{Busy, Found};
 
 impl<D: Disk> Core<D> {
@@ -81,10 +81,9 @@ impl<D: Disk> Core<D> {
 
     pub(super) async fn look_for_data(&mut self, key: &JobKey) {
         let order = self.log.memory().job(key).and_then(|job| job.order.as_ref());
-        if !order.is_some_and(|order| order.data_elsewhere) {
-            return;
-        }
-        match self.executor.has_data(key).await {
+        let Some(order) = order.filter(|order| order.data_elsewhere) else { return };
+        let folder = Folder { key: key.clone(), deployment: order.deployment };
+        match self.executor.has_data(&folder).await {
             true => self.data.insert(key.clone()),
             false => self.data.remove(key),
         };
@@ -146,23 +145,43 @@ impl<D: Disk> Core<D> {
         }
     }
 
+    /// Whether a job uses a data folder, or may.
+    fn uses(&self, folder: &Folder) -> bool {
+        let Folder { key, deployment } = folder;
+        let job = self.log.memory().job(key);
+        let order = job.and_then(|job| job.order.as_ref());
+        let ordered = order.and_then(|order| Some((order.assignment, order.deployment?)));
+        match (ordered, deployment) {
+            // Data of a deployment of the same name before. What was started for an earlier assignment may
+            // be of it.
+            (Some((assignment, wanted)), Some(owner)) if *owner != wanted => {
+                self.found.get(key).is_some_and(|found| found.assignment < assignment)
+            }
+            _ => job.is_some() || self.found.contains_key(key) || self.busy.contains_key(key),
+        }
+    }
+
     /// Deletes the data of jobs that have been gone for long enough: see `leftovers`.
-    pub(super) async fn clear_away(&mut self, folders: BTreeSet<JobKey>) {
-        if !self.heard {
+    pub(super) async fn clear_away(&mut self, folders: BTreeSet<Folder>) {
+        while self.removals.try_join_next().is_some() {}
+        if !self.heard || !self.removals.is_empty() {
             return;
         }
-        let memory = self.log.memory();
-        let known = |key: &JobKey| {
-            memory.job(key).is_some() || self.found.contains_key(key) || self.busy.contains_key(key)
-        };
-        let left: BTreeSet<_> = folders.into_iter().filter(|key| !known(key)).collect();
+        let left: BTreeSet<_> = folders.into_iter().filter(|folder| !self.uses(folder)).collect();
         let now = self.parts.driver.boottime_ms();
         let step_ms_max = self.config.work.discover_every_ms.saturating_mul(2);
-        for key in self.leftovers.count(&left, now, step_ms_max) {
+        for folder in self.leftovers.count(&left, now, step_ms_max) {
+            let executor = self.executor.clone();
+            let key = folder.key.clone();
+            if self.log.memory().job(&key).is_some() {
+                // Another deployment's job of that name goes on meanwhile.
+                self.removals.spawn(async move { executor.remove_data(&folder).await });
+                continue;
+            }
             // Busy, so that a new order for it waits until its old data is gone.
             self.busy.insert(key.clone(), Busy::Stopping);
             self.turn(&key);
-            self.steps.spawn(self.executor.clone().remove_data(key));
+            self.steps.spawn(executor.forget_data(folder));
         }
         if let Err(error) = self.leftovers.save(&self.parts.disk).await {
             tracing::warn!(%error, "could not write down since when jobs are gone");

@@ -6,6 +6,7 @@ use storage::Disk;
 
 use super::{Core, RunError};
 use crate::memory::{Orders, Record, Refused};
+use crate::naming::Folder;
 use crate::stream::Event;
 
 impl<D: Disk> Core<D> {
@@ -79,7 +80,8 @@ impl<D: Disk> Core<D> {
         self.executor.standing.orders(self.log.memory());
         self.executor.standing.session(self.heard);
         for order in &orders.orders {
-            self.leftovers.wanted(&order.key);
+            let (key, deployment) = (order.key.clone(), order.deployment);
+            self.leftovers.wanted(&Folder { key, deployment });
             self.look_for_data(&order.key).await;
         }
         let newest = self.log.memory().heard();

@@ -5,14 +5,14 @@ use api::v1::control_message::Message;
 use api::{Tcp, v1};
 use identity::{Authority, CertificateRequest, Issue, Principal, SystemEntropy};
 use model::{
-    Assignment, DriverKind, OnDisconnect, Order, Resources, Scheduled, Slot, Timestamp, Workload,
+    Assignment, DriverKind, OnDisconnect, Order, Resources, Scheduled, Slot, Timestamp, Uid,
+    Workload,
 };
 use storage::disk::real::{RealDisk, RealDiskConfig};
 
 use super::*;
 use crate::driver::fake::{FakeHost, Script};
 use crate::images::FakeImages;
-use crate::naming;
 use crate::reconcile::Stage;
 
 struct Midnight;
@@ -137,7 +137,16 @@ fn order(policy: OnDisconnect) -> Order {
             }),
         },
         data_elsewhere: false,
+        deployment: Some(uid(2)),
     }
+}
+
+fn uid(revision: u64) -> Uid {
+    Uid { revision: Revision(revision), ordinal: 0 }
+}
+
+fn folder(order: &Order) -> Folder {
+    Folder { key: order.key.clone(), deployment: order.deployment }
 }
 
 #[tokio::test]
@@ -179,7 +188,7 @@ async fn a_start_under_way_ends_when_a_new_session_says_that_the_job_moved() {
 async fn data_of_a_job_that_is_gone_is_deleted_and_no_other() {
     let mut bench = Bench::new(|config| config.leftovers.data_keep_ms = 0).await;
     let job = order(OnDisconnect::KeepRunning);
-    let all = || BTreeSet::from([job.key.clone()]);
+    let all = || BTreeSet::from([folder(&job)]);
     bench.opens().await;
     bench.hears(7, &[&job]).await;
     bench.settle().await;
@@ -209,7 +218,54 @@ async fn data_of_a_job_that_is_gone_is_deleted_and_no_other() {
     bench.core.clear_away(all()).await;
     assert_eq!(bench.core.busy.get(&job.key), Some(&Busy::Stopping), "an order waits for it");
     bench.settle().await;
-    let data_dir = naming::data_dir(bench.folder.path(), &job.key);
-    assert_eq!(bench.host.data_removed(), [data_dir]);
+    assert_eq!(bench.host.data_removed(), [folder(&job).path(bench.folder.path())]);
     assert!(bench.core.busy.is_empty() && bench.core.turns.is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_made_again_starts_with_data_of_its_own() {
+    let mut bench = Bench::new(|config| config.leftovers.data_keep_ms = 0).await;
+    let old = order(OnDisconnect::KeepRunning);
+    bench.opens().await;
+    bench.hears(7, &[&old]).await;
+    bench.settle().await;
+    let data_dirs = |bench: &Bench| -> Vec<_> {
+        bench.host.running().into_iter().map(|(_, spec)| spec.data_dir).collect()
+    };
+    assert_eq!(data_dirs(&bench), [folder(&old).path(bench.folder.path())]);
+
+    // An update keeps it, and so does a control node that does not say whose it is.
+    let mut updated = Order { deployment: None, ..old.clone() };
+    updated.scheduled.revision = Revision(8);
+    updated.scheduled.workload = Arc::new(Workload {
+        spec_revision: Revision(8),
+        image: Digest([2; 32]),
+        ..Workload::clone(&old.scheduled.workload)
+    });
+    bench.hears(8, &[&updated]).await;
+    bench.settle().await;
+    assert_eq!(data_dirs(&bench), [folder(&old).path(bench.folder.path())]);
+
+    // Deleted by force and made again while this host had no link: one job, and another deployment.
+    let mut new = Order { deployment: Some(uid(20)), assignment: Assignment(21), ..updated };
+    new.scheduled.revision = Revision(21);
+    let both = || BTreeSet::from([folder(&old), folder(&new)]);
+    bench.hears(21, &[&new]).await;
+    bench.core.clear_away(both()).await;
+    assert!(bench.core.removals.is_empty(), "the old one still runs on its data");
+    bench.settle().await;
+    assert_eq!(data_dirs(&bench), [folder(&new).path(bench.folder.path())]);
+    bench.core.clear_away(both()).await;
+    while bench.core.removals.join_next().await.is_some() {}
+    assert_eq!(bench.host.data_removed(), [folder(&old).path(bench.folder.path())]);
+    bench.settle().await;
+    assert_eq!(bench.host.running().len(), 1, "the job of the new one goes on");
+
+    // An agent that starts again knows whose data it is.
+    let (disk, path) = (bench.core.parts.disk.clone(), bench.core.config.memory_path());
+    let config = bench.core.config.memory.clone();
+    drop(bench.core.log);
+    let log = MemoryLog::open(disk, &path, config).await.unwrap();
+    let known = log.memory().job(&new.key).unwrap().order.as_ref().unwrap().deployment;
+    assert_eq!(known, new.deployment);
 }

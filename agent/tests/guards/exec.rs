@@ -202,6 +202,21 @@ pub(crate) async fn data_is_deleted_when_that_is_asked_and_nothing_else() {
     assert!(!data.join("acme").exists() && data.is_dir(), "no empty folders are left");
 }
 
+pub(crate) async fn data_of_before_owners_were_kept_goes_to_the_first_that_starts() {
+    let (room, job) = (Room::open(DriverKind::Exec).await, name("kept"));
+    let data = room.path("data/acme/shop/north/web");
+    std::fs::create_dir_all(data.join("0")).unwrap();
+    std::fs::write(data.join("0/file"), "kept").unwrap();
+    let mut spec = room.exec(&["run"]);
+    for (owner, file) in [("0@41-0", true), ("0@77-0", false), ("0@41-0", true)] {
+        spec.data_dir = data.join(owner);
+        room.up(&job, spec.clone()).await;
+        assert_eq!(spec.data_dir.join("file").is_file(), file, "{owner}");
+        assert!(!data.join("0").exists());
+        must(room.driver.stop(&job, 200).await, "stop");
+    }
+}
+
 pub(crate) async fn the_first_module_that_fails_ends_the_job() {
     let (room, job) = (Room::open(DriverKind::Exec).await, name("two"));
     let mut spec = room.exec(&["run"]);

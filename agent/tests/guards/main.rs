@@ -41,6 +41,7 @@ const TESTS: &[Test] = &tests![
     exec::a_guard_that_hangs_is_killed_by_a_stop,
     exec::a_job_finds_its_surroundings,
     exec::data_is_deleted_when_that_is_asked_and_nothing_else,
+    exec::data_of_before_owners_were_kept_goes_to_the_first_that_starts,
     exec::the_first_module_that_fails_ends_the_job,
     exec::guards_are_small,
     wasm::the_wasm_driver_keeps_the_contract,

@@ -1,6 +1,6 @@
 //! Requests for changes other than drafts, to the command they ask for.
 
-use super::field::Read;
+use super::field::{self, Read};
 use crate::{reason::bad_field, resource, v1};
 use model::{Command, Key};
 
@@ -72,6 +72,31 @@ pub fn declare_lost(request: &v1::DeclareHostLostRequest) -> Read<Command> {
 pub fn distrust(request: v1::DistrustHostRequest) -> Read<Command> {
     let (tenant, host) = host(&request.resource)?;
     Ok(Command::DistrustHost { tenant, host, reason: request.reason })
+}
+
+/// The command that `Deployments.Retry` asks for.
+///
+/// # Errors
+/// `FIELD` when the name is no deployment's, or `cluster` no name.
+pub fn retry_deployment(request: &v1::RetryDeploymentRequest) -> Read<Command> {
+    let cluster = field::optional_name("cluster", request.cluster.as_deref())?;
+    match resource::parse("resource", &request.resource)? {
+        Key::Deployment(tenant, deployment) => {
+            Ok(Command::RetryDeployment { tenant, deployment, cluster })
+        }
+        _ => Err(resource::other_kind("resource", v1::Kind::Deployment)),
+    }
+}
+
+/// The command that `Jobs.Retry` asks for.
+///
+/// # Errors
+/// `FIELD` when the name is no job's.
+pub fn retry_job(request: &v1::RetryJobRequest) -> Read<Command> {
+    match resource::parse("resource", &request.resource)? {
+        Key::Job(key) => Ok(Command::RetryJob { key }),
+        _ => Err(resource::other_kind("resource", v1::Kind::Job)),
+    }
 }
 
 fn host(resource: &str) -> Read<(model::Name, model::Name)> {

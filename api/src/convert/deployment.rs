@@ -9,7 +9,8 @@ use super::{
 use crate::{resource, v1};
 use model::{
     Condition, Counts, Deployment, DeploymentCluster, DeploymentRevision, DeploymentSpec,
-    DeploymentState, Key, Name, Override, Revision, Strategy, Targets,
+    DeploymentState, Key, Name, Outlook, Override, Revision, Settling, Strategy, Targets,
+    Timestamp, limits::ANTI_FLAP_MS,
 };
 use std::collections::BTreeMap;
 
@@ -105,6 +106,21 @@ pub fn part_from_proto(
         status: meta::status_from_proto(part.status)?,
     };
     Ok(((tenant, deployment, cluster), part))
+}
+
+/// Adds to a deployment's or part's status what follows from the time `now`: when what failed is tried
+/// again, and that jobs are up which do not count as running yet.
+pub fn foresee(status: &mut Option<v1::Status>, outlook: &Outlook, now: Timestamp) {
+    let Some(status) = status else { return };
+    status.next_retry_at = outlook.next_retry_at.map(field::time);
+    let Settling { jobs, until } = outlook.settling;
+    let counts = status.indicator != i32::from(v1::Indicator::Idle) && jobs > 0;
+    if counts {
+        let left_ms = until.since_ms(now).min(ANTI_FLAP_MS);
+        let (healthy, needed) = ((ANTI_FLAP_MS - left_ms) / 1_000, ANTI_FLAP_MS / 1_000);
+        let more = format!("; {jobs} up, healthy for {healthy} s of {needed} s");
+        status.text.push_str(&more);
+    }
 }
 
 pub(crate) fn spec_to_proto(spec: &DeploymentSpec) -> v1::DeploymentSpec {

@@ -9,7 +9,7 @@ use super::{
     rejection,
 };
 use crate::v1;
-use model::{Assignment, JobKey, Order, Rejection, Report, Revision};
+use model::{Assignment, JobKey, Order, Rejection, Report, Revision, Uid};
 
 /// Reports in one message, at most.
 pub const REPORTS_MAX: usize = 4_096;
@@ -21,6 +21,7 @@ pub fn order_to_proto(order: &Order) -> v1::Order {
         assignment: order.assignment.0,
         scheduled: Some(scheduled_to_proto(&order.scheduled)),
         data_elsewhere: order.data_elsewhere,
+        deployment_uid: order.deployment.as_ref().map(Uid::to_string).unwrap_or_default(),
     }
 }
 
@@ -29,7 +30,9 @@ pub fn order_to_proto(order: &Order) -> v1::Order {
 /// # Errors
 /// `FIELD` at the first field that is missing or malformed.
 pub fn order_from_proto(order: v1::Order) -> Read<Order> {
+    let uid = Some(&order.deployment_uid).filter(|text| !text.is_empty());
     Ok(Order {
+        deployment: uid.map(|text| field::uid("deployment_uid", text)).transpose()?,
         key: key_from_proto("key", order.key)?,
         assignment: Assignment(order.assignment),
         scheduled: scheduled_from_proto(order.scheduled)?,

@@ -422,12 +422,13 @@ fn job() -> impl Strategy<Value = Job> {
 }
 
 pub(super) fn order() -> impl Strategy<Value = Order> {
-    (job_key(), any::<u64>(), scheduled(), any::<bool>()).prop_map(
-        |(key, assignment, scheduled, data_elsewhere)| Order {
+    (job_key(), any::<u64>(), scheduled(), any::<bool>(), option::of(uid())).prop_map(
+        |(key, assignment, scheduled, data_elsewhere, deployment)| Order {
             key,
             assignment: Assignment(assignment),
             scheduled,
             data_elsewhere,
+            deployment,
         },
     )
 }

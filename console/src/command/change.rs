@@ -259,7 +259,7 @@ pub(super) async fn cordon(
         async move { v1::hosts_client::HostsClient::new(channel).cordon(request).await }
     });
     let done = if cordoned { "cordoned" } else { "uncordoned" };
-    session.printer.outcome(&session.client.json(&call.await?)?, done)
+    about(session, Noun::Host, &arguments.name, call.await, done).await
 }
 
 async fn declare_lost(session: &Session, name: &str, lost: bool) -> Result<(), Failure> {
@@ -275,7 +275,7 @@ async fn declare_lost(session: &Session, name: &str, lost: bool) -> Result<(), F
         async move { v1::hosts_client::HostsClient::new(channel).declare_lost(request).await }
     });
     let done = if lost { "declared lost" } else { "no longer declared lost" };
-    session.printer.outcome(&session.client.json(&call.await?)?, done)
+    about(session, Noun::Host, name, call.await, done).await
 }
 
 pub(super) async fn delete(session: &Session, arguments: &DeleteArguments) -> Result<(), Failure> {
@@ -306,7 +306,24 @@ fn noun_of(document: &v1::Document) -> Noun {
 async fn remove(session: &Session, noun: Noun, name: &str, force: bool) -> Result<(), Failure> {
     let tenant = if noun.is_of_tenant() { session.client.tenant().await? } else { String::new() };
     let resource = noun.resource(&tenant, name)?;
-    remove_resource(session, noun, &resource, force).await
+    match remove_resource(session, noun, &resource, force).await {
+        Err(failure) => Err(noun.perhaps(&session.client, name, failure).await),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Prints what came of a change of one resource that somebody named.
+pub(super) async fn about(
+    session: &Session,
+    noun: Noun,
+    name: &str,
+    outcome: Result<v1::Outcome, Failure>,
+    done: &str,
+) -> Result<(), Failure> {
+    match outcome {
+        Ok(outcome) => session.printer.outcome(&session.client.json(&outcome)?, done),
+        Err(failure) => Err(noun.perhaps(&session.client, name, failure).await),
+    }
 }
 
 pub(crate) async fn remove_resource(

@@ -29,13 +29,13 @@ pub struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// Clusters to deploy to
-    #[arg(long = "cluster", value_name = "CLUSTER", required_unless_present = "selector")]
+    #[arg(long = "cluster", value_name = "CLUSTER")]
     clusters: Vec<String>,
     /// Deploy to every cluster with these labels, now and later
     #[arg(long, value_name = "K=V,..", value_parser = parse::pairs, conflicts_with = "clusters")]
     selector: Option<BTreeMap<String, String>>,
     /// Number of partitions; frozen once deployed to a cluster
-    #[arg(long)]
+    #[arg(long, value_name = "NUMBER", value_parser = parse::whole)]
     partitions: Option<u32>,
     /// Environment of every partition
     #[arg(long = "env", value_name = "K=V", value_parser = parse::pair)]
@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long, value_parser = parse::cpu_millis)]
     cpu: Option<u64>,
     /// Partitions that may be down at once because of an update
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = parse::whole)]
     max_unavailable: u32,
     /// Wait until it runs, at most so long
     #[arg(long, value_name = "SPAN", value_parser = parse::span, num_args = 0..=1,
@@ -66,6 +66,12 @@ impl Arguments {
 
     /// Refuses before anything is pushed or asked what could not be done.
     fn check(&self) -> Result<(), Failure> {
+        if self.clusters.is_empty() && self.selector.is_none() {
+            let message = "no cluster is named to deploy to".to_owned();
+            let remedy = "name clusters with --cluster NAME, or their labels with --selector K=V; \
+                          `muster cluster list` shows both";
+            return Err(Failure::usage(message, remedy).at("cluster"));
+        }
         let Some(policy) = &self.on_disconnect else { return Ok(()) };
         if self.stored().is_some() {
             let message =
@@ -73,7 +79,12 @@ impl Arguments {
             let remedy = "leave it out, or apply another version of the package with this policy";
             return Err(Failure::usage(message, remedy).at("on_disconnect"));
         }
-        document::on_disconnect(policy).map(|_| ()).map_err(|bad| bad.at("on_disconnect"))
+        let known = document::on_disconnect(policy).map(|_| ());
+        known.map_err(|_| {
+            let message = format!("--on-disconnect {policy} is no policy for lost contact");
+            let remedy = "choose keep_running, stop or replace";
+            Failure::usage(message, remedy).at("on_disconnect")
+        })
     }
 }
 
@@ -238,6 +249,8 @@ mod tests {
 
     #[test]
     fn a_policy_that_would_be_ignored_or_is_none_is_refused_before_anything_is_sent() {
+        let nowhere = Arguments { clusters: Vec::new(), ..read(&["./image"]) };
+        assert_eq!(nowhere.check().unwrap_err().field, "cluster");
         for words in [["shop@1.0", "--on-disconnect=stop"], ["./image", "--on-disconnect=hope"]] {
             let refused = read(&words).check().unwrap_err();
             assert_eq!((refused.exit, refused.field.as_str()), (exit::USAGE, "on_disconnect"));

@@ -81,10 +81,13 @@ pub(super) async fn one(session: &Session, noun: Noun, name: &str) -> Result<(),
     session.printer.one(noun, &read(session, noun, name).await?)
 }
 
-async fn read(session: &Session, noun: Noun, name: &str) -> Result<Value, Failure> {
+pub(super) async fn read(session: &Session, noun: Noun, name: &str) -> Result<Value, Failure> {
     let tenant = if noun.is_of_tenant() { session.client.tenant().await? } else { String::new() };
     let resource = noun.resource(&tenant, name)?;
-    noun.get(&session.client, &resource).await
+    match noun.get(&session.client, &resource).await {
+        Err(failure) => Err(noun.perhaps(&session.client, name, failure).await),
+        found => found,
+    }
 }
 
 pub(super) async fn describe(
@@ -106,14 +109,22 @@ pub(super) async fn describe(
         }
         _ => None,
     };
+    let why = (noun == Noun::Job).then(|| render::reason(&one)).flatten();
+    let why = why.and_then(|reason| Some((reason, api::job_reason::meaning(reason)?)));
     if session.printer.is_structured() {
-        let mut document = one;
+        let mut document = one.clone();
         if let (Some(jobs), Some(map)) = (jobs, document.as_object_mut()) {
             map.insert("jobs".into(), jobs.into());
+        }
+        if let (Some((_, meaning)), Some(map)) = (why, document.as_object_mut()) {
+            map.insert("meaning".into(), meaning.into());
         }
         return session.printer.document(&document);
     }
     session.printer.document(&one)?;
+    if let Some((reason, meaning)) = why {
+        session.printer.text(&format!("\n{reason}: {meaning} (docs/job-reasons.md)\n"))?;
+    }
     if let Some(jobs) = jobs.filter(|jobs| !jobs.is_empty()) {
         session.printer.text("\njobs:\n")?;
         session.printer.list(Noun::Job, &jobs)?;

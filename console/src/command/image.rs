@@ -5,7 +5,7 @@ use crate::{
     command::{Session, change, get},
     failure::{Failure, exit},
     noun::{Noun, Query},
-    render::{Printer, say},
+    render::{Printer, count, say},
 };
 use api::v1;
 use artifact::{
@@ -100,12 +100,12 @@ pub(super) fn validate(source: &Source, printer: Printer) -> Result<(), Failure>
         }));
     }
     printer.text(&format!(
-        "{} {} is a valid {} image of {} modules, {} bytes\n{}\n",
+        "{} {} is a valid {} image of {}, {}\n{}\n",
         manifest.name,
         manifest.version,
         manifest.driver,
-        manifest.modules.len(),
-        local.size_bytes,
+        count(manifest.modules.len() as u64, "module"),
+        count(local.size_bytes, "byte"),
         local.digest,
     ))
 }
@@ -115,7 +115,7 @@ fn open(path: &Path, judged: bool) -> Result<Local, Failure> {
     let limits = Limits::default();
     let unreadable = |error: std::io::Error| {
         let message = format!("{} cannot be read: {error}", path.display());
-        Failure::usage(message, "name a folder with application.json, or a zip of one")
+        Failure::usage(message, "name a folder with application.json, or a zip of one").at("path")
     };
     let (mut file, digest, size_bytes) = if path.is_dir() {
         let mut file = tempfile().map_err(unreadable)?;
@@ -172,7 +172,8 @@ fn digest_of(file: &mut File) -> std::io::Result<(Digest, u64)> {
 }
 
 fn faults(path: &Path, all: &[Violation]) -> Failure {
-    let message = format!("{} breaks {} rules of images", path.display(), all.len());
+    let message =
+        format!("{} breaks {} of images", path.display(), count(all.len() as u64, "rule"));
     let mut failure = Failure::of(
         exit::ERROR,
         "IMAGE_LAYOUT",

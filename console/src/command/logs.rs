@@ -2,7 +2,7 @@
 
 use crate::{
     client::may_retry,
-    command::Session,
+    command::{Session, get},
     failure::Failure,
     noun::{Noun, Query},
     render::job_name,
@@ -107,8 +107,10 @@ async fn find(session: &Session, tenant: &str, text: &str) -> Result<v1::JobKey,
     match jobs.as_slice() {
         [only] => Box::pin(find(session, tenant, &job_name(only))).await,
         [] => {
-            Err(Failure::usage(format!("{text} has no jobs"), "list jobs with `muster get jobs`")
-                .at("job"))
+            // Or there is no such deployment: then that is said.
+            get::read(session, Noun::Deployment, text).await?;
+            let message = format!("deployment {text} has no jobs yet");
+            Err(Failure::usage(message, "see why with `muster status`").at("job"))
         }
         many => {
             let names: Vec<_> = many.iter().take(5).map(job_name).collect();

@@ -41,11 +41,16 @@ pub enum Verb {
 pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Bind { operator, role, everywhere } => {
+            let resource = resource(session, &operator, everywhere).await?;
+            // A role in one tenant is not one everywhere: say which it is.
+            let tenant = resource.strip_prefix("tenants/").and_then(|it| it.split('/').next());
+            let place = tenant.map_or("everywhere".to_owned(), |it| format!("in tenant {it}"));
             let draft = v1::RoleBindingDraft {
-                resource: resource(session, &operator, everywhere).await?,
+                resource: resource.clone(),
                 role: document::role(&role)?.into(),
             };
-            apply::one(session, v1::document::Draft::RoleBinding(draft), "bound").await
+            let done = format!("bound as {role} {place}");
+            apply::one(session, v1::document::Draft::RoleBinding(draft), &done).await
         }
         Verb::Unbind { operator, everywhere } => {
             let resource = resource(session, &operator, everywhere).await?;

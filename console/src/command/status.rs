@@ -1,7 +1,7 @@
 //! `muster status`: how deployments are, and waiting until one runs.
 
 use crate::{
-    command::Session,
+    command::{Session, get},
     failure::{Failure, exit},
     noun::{Noun, Query},
     parse,
@@ -40,16 +40,11 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<Exit
     match arguments.wait {
         Some(span) => wait(session, name, span).await,
         None => {
-            let found = read(session, name).await?;
+            let found = get::read(session, Noun::Deployment, name).await?;
             session.printer.one(Noun::Deployment, &found)?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-async fn read(session: &Session, name: &str) -> Result<Value, Failure> {
-    let tenant = session.client.tenant().await?;
-    Noun::Deployment.get(&session.client, &Noun::Deployment.resource(&tenant, name)?).await
 }
 
 /// Waits until the deployment's state is RUNNING and nothing of it is in progress.
@@ -61,7 +56,7 @@ pub(crate) async fn wait(
     let deadline = Instant::now() + span;
     let progress = Progress::new(name);
     loop {
-        let found = read(session, name).await?;
+        let found = get::read(session, Noun::Deployment, name).await?;
         progress.show(&found);
         let state = found["state"].as_str().unwrap_or_default();
         let in_progress = found["in_progress"].as_bool().unwrap_or(false);

@@ -361,5 +361,6 @@ pub(crate) fn role(word: &str) -> Result<v1::Role, Failure> {
 }
 
 fn bad(field: &str, why: &str) -> Failure {
-    Failure::usage(format!("{field} makes no sense: {why}"), "correct the field").at(field)
+    let message = format!("{field} cannot be read: {why}");
+    Failure::usage(message, &format!("correct {field}: {why}")).at(field)
 }

@@ -172,12 +172,21 @@ pub(crate) fn phase(job: &Value) -> String {
     }
 }
 
+/// What is wrong with a job: its own trouble, or the error of its newest copy.
+fn trouble(job: &Value) -> Option<&Value> {
+    let texts = [&job["trouble"], &placement(job)["current"]["error"]];
+    texts.into_iter().find(|it| it["text"].is_string())
+}
+
+/// The reason why a job is not as asked, in one word.
+pub(crate) fn reason(job: &Value) -> Option<&str> {
+    trouble(job)?["reason"].as_str()
+}
+
 /// Why a job is not as asked.
 pub(crate) fn detail(job: &Value) -> String {
     let current = &placement(job)["current"];
-    let texts = [&job["trouble"], &current["error"]];
-    let trouble = texts.into_iter().find(|it| it["text"].is_string());
-    match trouble {
+    match trouble(job) {
         Some(it) => {
             let again = current["next_retry_at"].as_str().filter(|_| it == &current["error"]);
             let again = again.map_or_else(String::new, |at| format!("; tried again at {at}"));

@@ -72,6 +72,8 @@ fn owner(command: &Command) -> (Owner<'_>, &'static str) {
         | Command::UnbindRole { .. }
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
+        | Command::RetryDeployment { .. }
+        | Command::RetryJob { .. }
         | Command::RemoveNode { .. } => (Owner::Operators, "spec"),
     }
 }

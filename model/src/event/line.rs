@@ -125,6 +125,7 @@ impl fmt::Display for Event {
             Self::JobExplained { key, text } => write!(f, "job {key} cannot be placed: {text}"),
             Self::JobReported { key, assignment, current } => write!(f, "job {key} copy {assignment} is {}", current.phase.as_str()),
             Self::JobSettled { key, assignment } => write!(f, "job {key} copy {assignment} settled"),
+            Self::JobRetried { key } => write!(f, "job {key} is to be tried again at once"),
             Self::JobStalled { key } => write!(f, "job {key} missed its progress deadline"),
             Self::RoleBound { operator, scope, role, .. } => write!(f, "{operator} is {role:?} {scope}"),
             Self::RoleUnbound { operator, scope } => write!(f, "{operator} has no role {scope} any more"),

@@ -148,6 +148,20 @@ impl Write<'_> {
         });
     }
 
+    /// Copies that do not run get their order anew: agents count attempts by order.
+    pub(super) fn job_retried(&mut self, key: &JobKey) {
+        let (revision, now) = (self.context.revision, self.context.time);
+        self.change_job(key, |job| {
+            job.trouble = None;
+            job.progress_since = now;
+            for placement in &mut job.placements {
+                if placement.scheduled.active && !tally::runs_as_told(placement) {
+                    placement.scheduled.revision = revision;
+                }
+            }
+        });
+    }
+
     pub(super) fn job_stalled(&mut self, key: &JobKey) {
         let now = self.context.time;
         self.change_job(key, |job| {

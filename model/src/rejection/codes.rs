@@ -33,7 +33,8 @@ macro_rules! codes {
 }
 
 codes! {
-    UnknownTenant, "UNKNOWN_TENANT", NotFound, "create the tenant first, or correct its name";
+    UnknownTenant, "UNKNOWN_TENANT", NotFound,
+        "create it with `muster tenant create`, or correct its name";
     UnknownHost, "UNKNOWN_HOST", NotFound, "register the host first, or correct its name";
     UnknownCluster, "UNKNOWN_CLUSTER", NotFound, "create the cluster first, or correct its name";
     UnknownImage, "UNKNOWN_IMAGE", NotFound, "push the image first, or correct its digest";

@@ -509,6 +509,16 @@ async fn content(node: &TestNode, path: &str, channel: Channel, new: &str) -> Re
             let asked = v1::RollbackDeploymentRequest { resource, ..Default::default() };
             ask!(channel, deployments_client::DeploymentsClient.rollback(asked))
         }
+        "/muster.v1.Deployments/Retry" => {
+            let resource = "tenants/acme/deployments/d1".to_owned();
+            let asked = v1::RetryDeploymentRequest { resource, ..Default::default() };
+            ask!(channel, deployments_client::DeploymentsClient.retry(asked))
+        }
+        "/muster.v1.Jobs/Retry" => {
+            let resource = "tenants/acme/jobs/d1/c1/web/0".to_owned();
+            let asked = v1::RetryJobRequest { resource, ..Default::default() };
+            ask!(channel, jobs_client::JobsClient.retry(asked))
+        }
         "/muster.v1.Jobs/Get" => {
             ask!(channel, jobs_client::JobsClient.get(get("tenants/acme/jobs/d1/c1/web/0")))
         }

@@ -5,13 +5,13 @@ use crate::{
     service::{Nouns, Rows, Terms, first_name, of_tenant, tenant_of, unknown, wanted},
 };
 use api::{
-    convert::{self, draft},
+    convert::{self, deployment::foresee, draft},
     reason::bad_field,
     selector::Selector,
     v1::{self, deployments_server::Deployments as Service, document::Draft, resource::Resource},
 };
 use consensus::Ledger;
-use model::{Command, Key, Name, Rejection, Revision, State};
+use model::{Command, Key, Name, Rejection, Revision, State, Timestamp};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use tonic::{Request, Response, Status};
 
@@ -25,10 +25,17 @@ impl<L: Ledger> Service for Deployments<L> {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::Deployment>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
-        match self.0.get(&call, v1::Kind::Deployment).await? {
-            Resource::Deployment(found) => Ok(Response::new(found)),
-            _ => Err(Status::internal("the row is of another kind")),
+        let Resource::Deployment(mut found) = self.0.get(&call, v1::Kind::Deployment).await? else {
+            return Err(Status::internal("the row is of another kind"));
+        };
+        if let Ok(Key::Deployment(tenant, name)) =
+            api::resource::parse("resource", &call.request.resource)
+        {
+            let outlook =
+                self.0.shared.ledger.read(|state| state.outlooks(&tenant).of(&name, None));
+            foresee(&mut found.status, &outlook, self.0.shared.clock.now());
         }
+        Ok(Response::new(found))
     }
 
     async fn list(
@@ -36,15 +43,18 @@ impl<L: Ledger> Service for Deployments<L> {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListDeploymentsResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
-        let asked = &call.request;
+        let (asked, now) = (&call.request, self.0.shared.clock.now());
         let page = self.0.list(&call, wanted("deployments", asked), asked.stale, |state, after| {
             let tenant = tenant_of(state, &asked.tenant)?;
             let selector = Selector::parse(&asked.selector)?;
             let rows = of_tenant(&state.deployments, &tenant, after);
             let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
-            Ok(Box::new(rows.map(|((tenant, name), row)| {
+            let outlooks = state.outlooks(&tenant);
+            Ok(Box::new(rows.map(move |((tenant, name), row)| {
                 let key = Key::Deployment(tenant.clone(), name.clone());
-                (key, convert::deployment::to_proto(tenant, row))
+                let mut message = convert::deployment::to_proto(tenant, row);
+                foresee(&mut message.status, &outlooks.of(name, None), now);
+                (key, message)
             })))
         });
         let Page { rows: deployments, next: next_page_token, revision } = page.await?;
@@ -60,7 +70,9 @@ impl<L: Ledger> Service for Deployments<L> {
             &call.request;
         let filter = format!("deployment_clusters {resource}");
         let wanted = Wanted { size: *page_size, token: page_token, filter };
-        let page = self.0.list(&call, wanted, *stale, |state, after| parts(state, resource, after));
+        let now = self.0.shared.clock.now();
+        let page =
+            self.0.list(&call, wanted, *stale, |state, after| parts(state, resource, after, now));
         let Page { rows: deployment_clusters, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListDeploymentClustersResponse {
             deployment_clusters,
@@ -97,6 +109,16 @@ impl<L: Ledger> Service for Deployments<L> {
         let command = self.0.shared.ledger.read(|state| earlier(state, &call.request));
         self.0.changed(&call, command, Terms { validate_only: *validate_only, request_id }).await
     }
+
+    async fn retry(
+        &self,
+        request: Request<v1::RetryDeploymentRequest>,
+    ) -> Result<Response<v1::Outcome>, Status> {
+        let call = self.0.shared.granted_in_tenant(request).await?;
+        let command = convert::command::retry_deployment(&call.request);
+        let v1::RetryDeploymentRequest { validate_only, request_id, .. } = &call.request;
+        self.0.changed(&call, command, Terms { validate_only: *validate_only, request_id }).await
+    }
 }
 
 /// The parts of one deployment, by cluster.
@@ -104,8 +126,10 @@ fn parts<'a>(
     state: &'a State,
     resource: &str,
     after: Option<&Key>,
+    now: Timestamp,
 ) -> Result<Rows<'a, v1::DeploymentCluster>, Rejection> {
     let (tenant, name) = deployment_named(state, resource)?;
+    let outlooks = state.outlooks(&tenant);
     let from = match after {
         Some(Key::DeploymentCluster(tenant, name, cluster)) => {
             Excluded((tenant.clone(), name.clone(), cluster.clone()))
@@ -114,9 +138,11 @@ fn parts<'a>(
     };
     let rows = state.deployment_clusters.range((from, Unbounded));
     let own = rows.take_while(move |((of, part_of, _), _)| *of == tenant && *part_of == name);
-    Ok(Box::new(own.map(|((tenant, name, cluster), row)| {
+    Ok(Box::new(own.map(move |((tenant, name, cluster), row)| {
         let key = Key::DeploymentCluster(tenant.clone(), name.clone(), cluster.clone());
-        (key, convert::deployment::part_to_proto(tenant, name, cluster, row))
+        let mut message = convert::deployment::part_to_proto(tenant, name, cluster, row);
+        foresee(&mut message.status, &outlooks.of(name, Some(cluster)), now);
+        (key, message)
     })))
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     page::{Page, Wanted},
     refusal,
-    service::{Nouns, Rows, first_name, tenant_of},
+    service::{Nouns, Rows, Terms, first_name, tenant_of},
 };
 use api::{
     convert,
@@ -49,6 +49,16 @@ impl<L: Ledger> Service for Jobs<L> {
         });
         let Page { rows: jobs, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token, revision }))
+    }
+
+    async fn retry(
+        &self,
+        request: Request<v1::RetryJobRequest>,
+    ) -> Result<Response<v1::Outcome>, Status> {
+        let call = self.0.shared.granted_in_tenant(request).await?;
+        let command = convert::command::retry_job(&call.request);
+        let v1::RetryJobRequest { validate_only, request_id, .. } = &call.request;
+        self.0.changed(&call, command, Terms { validate_only: *validate_only, request_id }).await
     }
 }
 

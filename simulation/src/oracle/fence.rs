@@ -11,7 +11,7 @@ use model::{Applied, Command, Event, Key, Reply, Row};
 /// Notes orders an agent took.
 pub(super) fn note(oracles: &mut Oracles, host: usize, records: &[Record]) {
     for record in records {
-        if let Record::Accepted { key, order } = record {
+        if let Some((key, order)) = record.accepted() {
             let fence: Fence = order.fence();
             let newest = oracles.fences.entry((host, key.clone())).or_default();
             *newest = fence.max(*newest);

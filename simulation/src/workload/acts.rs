@@ -9,8 +9,9 @@ use crate::{
     world::World,
 };
 use model::{
-    Application, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind, Name,
-    OnDisconnect, Override, ReportNumber, Resources, Revision, Strategy, Targets, Value,
+    Application, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind, JobKey,
+    Name, OnDisconnect, Override, ReportNumber, Resources, Revision, Slot, Strategy, Targets,
+    Value,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,7 +112,8 @@ impl World {
         let at = self.now + self.dice.range(200, 4_500);
         self.at(at, Event::User);
         let command = match self.dice.below(64) {
-            0..=25 => self.deployment(),
+            0..=22 => self.deployment(),
+            23..=25 => self.retry(),
             26..=29 => self.deletion(),
             30..=33 => self.cordon(),
             34..=37 => self.declaration(),
@@ -182,6 +184,22 @@ impl World {
             tenant: name(self.tenant()),
             deployment: name(&format!("shop-{}", self.dice.below(DEPLOYMENTS))),
             force: self.dice.permille(400),
+        }
+    }
+
+    /// Jobs that failed are to be tried again: those of a deployment, or any one.
+    fn retry(&mut self) -> Command {
+        let tenant = name(self.tenant());
+        let deployment = name(&format!("shop-{}", self.dice.below(DEPLOYMENTS)));
+        let cluster = name(["north", "south", "east"][self.dice.index(3)]);
+        match self.dice.below(3) {
+            0 => Command::RetryDeployment { tenant, deployment, cluster: None },
+            1 => Command::RetryDeployment { tenant, deployment, cluster: Some(cluster) },
+            _ => {
+                let slot = Slot::Partition(self.dice.below(2) as u32);
+                let application = name("web");
+                Command::RetryJob { key: JobKey { tenant, deployment, cluster, application, slot } }
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::driver::{
 use crate::guard::GUARD;
 use crate::guard::files::{self, Lease};
 use crate::guard::spec::OnDisconnect;
+use crate::naming;
 
 impl GuardedDriver {
     pub(super) async fn put_in_place(
@@ -42,6 +43,7 @@ impl GuardedDriver {
         let (dir, named) = (self.dir(job), job.clone());
         blocking(format!("write the specification of {named}"), move || {
             private_dir(&dir)?;
+            adopt(&spec.data_dir)?;
             fs::create_dir_all(&spec.data_dir)?;
             // The earlier specification's end says nothing about this one.
             match fs::remove_file(dir.join(files::STATE)) {
@@ -195,5 +197,13 @@ impl GuardedDriver {
                 Err(DriverError::transient(Cause::Guard, message))
             }
         }
+    }
+}
+
+/// Gives data of before its owner was kept to the first job that starts where it is.
+fn adopt(data_dir: &Path) -> io::Result<()> {
+    match naming::unowned(data_dir) {
+        Some(unowned) if !data_dir.exists() && unowned.is_dir() => fs::rename(unowned, data_dir),
+        Some(_) | None => Ok(()),
     }
 }
