@@ -2,7 +2,7 @@
 
 mod settings;
 
-use crate::dev::failed;
+use crate::failed::failed;
 use agent::{Ticket, local};
 use anyhow::{Context, Result, bail};
 use node::{LogFormat, SystemClock};
@@ -114,7 +114,7 @@ pub(crate) fn run(arguments: Arguments, global: &console::Global) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, global),
     }
 }
 

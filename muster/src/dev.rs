@@ -10,9 +10,10 @@ mod examples;
 mod processes;
 mod report;
 
-pub(crate) use crate::failed::failed;
-
-use crate::dev::{cluster::Cluster, console::Console};
+use crate::{
+    dev::{cluster::Cluster, console::Console},
+    failed::failed,
+};
 use ::console::Failure;
 use anyhow::{Context, Result, bail};
 use std::{
@@ -58,11 +59,11 @@ const _: () = assert!(
 pub(crate) fn run(arguments: &Arguments, global: &::console::Global) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::from(error)),
+        Err(error) => return failed(&anyhow::Error::from(error), global),
     };
     match runtime.block_on(dev(arguments, global)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, global),
     }
 }
 

@@ -2,16 +2,13 @@
 //! every verb of the console.
 
 use agent::{RunError, enrol::EnrolError, local::LocalError};
-use clap::Parser;
-use console::{Failure, exit};
-use node::{ConfigError, JoinError, PassportError, ServeError};
+use console::{Failure, Global, exit};
+use node::{ConfigError, InspectError, JoinError, PassportError, ServeError};
 use std::{error::Error, process::ExitCode};
 
-/// Says why it failed in the format that the command line asks for, and gives the exit code.
-pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    // The command line was read well once, or nothing would have been begun.
-    let output = crate::Muster::try_parse().map(|muster| muster.global.output());
-    failure(error).show(output.unwrap_or(console::Output::Table))
+/// Says why it failed in the format that the flags ask for, and gives the exit code.
+pub(crate) fn failed(error: &anyhow::Error, global: &Global) -> ExitCode {
+    failure(error).show(global.output())
 }
 
 /// The failure that an error stands for: its own, or that of the first cause that is known.
@@ -33,6 +30,8 @@ fn known(error: &(dyn Error + 'static)) -> Option<Failure> {
     let join = || error.downcast_ref().and_then(of_join);
     let run = || error.downcast_ref().and_then(of_run);
     let local = || error.downcast_ref().map(of_local);
+    let folder = || error.downcast_ref().map(of_inspect);
+    let local = || local().or_else(folder);
     config.or_else(serve).or_else(passport).or_else(join).or_else(run).or_else(local)
 }
 
@@ -127,6 +126,19 @@ fn of_run(error: &RunError) -> Option<Failure> {
         }
         _ => of("IDENTITY", "data", DATA_FOLDER),
     })
+}
+
+fn of_inspect(error: &InspectError) -> Failure {
+    let (exit, reason, remedy) = match error {
+        InspectError::Foreign { .. } => {
+            (exit::ERROR, "DATA_FOLDER", "name the folder that `muster serve --data` was given")
+        }
+        InspectError::Running { .. } => {
+            (exit::ERROR, "RUNNING", "stop the node, or ask it with `muster inspect`")
+        }
+        InspectError::Storage(_) => (exit::ERROR, "DATA_FOLDER", DATA_FOLDER),
+    };
+    Failure::of(exit, reason, told(error), remedy).at("data")
 }
 
 fn of_local(error: &LocalError) -> Failure {

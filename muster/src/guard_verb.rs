@@ -2,7 +2,7 @@
 //! guard before anything is read here, because a guard needs a process without threads.
 
 use crate::failed::failed;
-use console::Failure;
+use console::{Failure, Global};
 use std::{path::PathBuf, process::ExitCode};
 
 /// The guard's arguments.
@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
 }
 
 /// Refuses: what a guard understands never gets here.
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+pub(crate) fn run(arguments: &Arguments, global: &Global) -> ExitCode {
     let message = format!("a guard of {} takes --dir and nothing else", arguments.dir.display());
     let remedy = "agents start guards; see the jobs of a host with `muster agent list`";
-    failed(&Failure::usage(message, remedy).at("dir").into())
+    failed(&Failure::usage(message, remedy).at("dir").into(), global)
 }

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Verb::Serve(arguments) => serve_verb::run(arguments, &muster.global),
         Verb::Storage(arguments) => storage_verb::run(&arguments, &muster.global),
         Verb::Agent(arguments) => agent_verb::run(arguments, &muster.global),
-        Verb::Guard(arguments) => guard_verb::run(&arguments),
+        Verb::Guard(arguments) => guard_verb::run(&arguments, &muster.global),
         Verb::Console(verb) => console::run(verb, muster.global),
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::failed::failed;
 use anyhow::Result;
-use console::Failure;
-use node::{Begin, Config, LogFormat, Ticket};
-use std::{env, fs, io::Write, path::PathBuf, process::ExitCode};
+use console::{Failure, exit};
+use node::{Begin, Config, LogFormat, NodeConfig, Ticket};
+use std::{env, fs, io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
 
 /// How the node is to be.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments, global: &console::Global) -> ExitCode {
     match serve(arguments, global) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, global),
     }
 }
 
@@ -88,11 +88,36 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
         }
         (None, false) => Begin::Again,
     };
+    if !matches!(begin, Begin::Again) {
+        check_addresses(&config.node)?;
+    }
     let format = if arguments.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
     node::start_logs(format, env::var(node::LOG_VARIABLE).ok().as_deref())?;
     // One thread: commits per second and their tails are better than with several.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(node::serve(config, begin, node::asked_by_signal()))?;
+    Ok(())
+}
+
+/// Refuses addresses that a first start could not use, before it leaves anything in the folder.
+fn check_addresses(node: &NodeConfig) -> Result<()> {
+    for (field, addr) in [("client_addr", &node.client_addr), ("peer_addr", &node.peer_addr)] {
+        if let Err(error) = TcpListener::bind(addr.as_str()) {
+            let message = format!("{addr} cannot be listened at: {error}");
+            let remedy = "name host:port of this machine at which nothing else listens";
+            return Err(Failure::of(exit::USAGE, "LISTEN", message, remedy).at(field).into());
+        }
+    }
+    let advertised =
+        [("advertise_client", &node.advertise_client), ("advertise_peer", &node.advertise_peer)];
+    for (field, addr) in advertised {
+        let port = |addr: &str| addr.rsplit_once(':')?.1.parse::<u16>().ok().filter(|it| *it > 0);
+        if !addr.is_empty() && port(addr).is_none() {
+            let message = format!("{addr} is not host:port, so nobody would reach this node");
+            let remedy = "write it as host:port, as others reach this machine";
+            return Err(Failure::of(exit::USAGE, "LISTEN", message, remedy).at(field).into());
+        }
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! `muster storage`: what is in the data folder of a control node that does not run.
 
-use crate::dev::failed;
-use anyhow::{Context, Result, bail};
+use crate::failed::failed;
+use anyhow::{Context, Result};
+use console::{Failure, exit};
 use node::FolderReport;
 use serde_json::{Value, json};
 use std::{
@@ -51,13 +52,15 @@ pub(crate) fn run(arguments: &Arguments, global: &console::Global) -> ExitCode {
     match look(&place.data, deep, global) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(DAMAGED),
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, global),
     }
 }
 
 fn look(data: &Path, deep: bool, global: &console::Global) -> Result<bool> {
     if !data.is_dir() {
-        bail!("{} is not a folder", data.display());
+        let message = format!("{} is not a folder", data.display());
+        let remedy = "name the folder that `muster serve --data` was given";
+        return Err(Failure::of(exit::ERROR, "DATA_FOLDER", message, remedy).at("data").into());
     }
     let scratch = tempfile::TempDir::with_prefix("muster-storage-")
         .context("make a folder for the copy of the store")?;

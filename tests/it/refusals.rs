@@ -243,7 +243,22 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
         (vec!["serve", "--data", nobody, "--join", "MST10"], "USAGE", "server"),
         (vec!["serve", "--data", nobody, "--set", "lease.ttl_ms=1"], "SETTING", "lease.ttl_ms"),
         (vec!["serve", "--data", nobody, "--set", "nonsense"], "USAGE", "set"),
-        (vec!["serve", "--bootstrap", "--data", &below_a_file], "DATA_FOLDER", "data"),
+        (
+            [&["serve", "--bootstrap", "--data", &below_a_file][..], ANY_PORTS].concat(),
+            "DATA_FOLDER",
+            "data",
+        ),
+        (
+            vec!["serve", "--bootstrap", "--data", nobody, "--client-addr", "nowhere"],
+            "LISTEN",
+            "client_addr",
+        ),
+        (
+            [&["serve", "--bootstrap", "--data", nobody, "--advertise-peer", "x:0"], ANY_PORTS]
+                .concat(),
+            "LISTEN",
+            "advertise_peer",
+        ),
         (vec!["agent", "run", "--data", nobody], "IDENTITY", "data"),
         (vec!["agent", "inspect", "--data", nobody, "ghost"], "UNKNOWN_JOB", "job"),
     ] {
@@ -255,6 +270,7 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
         assert_eq!(people.code, answer.code);
         assert!(people.stderr.contains("error: ") && people.stderr.contains("\n  remedy: "));
     }
+    assert!(!Path::new(nobody).exists(), "what is refused leaves nothing behind");
     let list = run(&["agent", "list", "--data", nobody, "-o", "yaml"]).ok();
     assert_eq!(list.trim(), "items: []");
     assert!(run(&["guard", "--help"]).ok().contains("--dir"));

@@ -63,7 +63,7 @@ macro_rules! codes {
 codes! {
     /// Why an image is refused.
     ViolationCode {
-        NotAZip "not-a-zip" "An image is one zip file with a readable central directory." "Pack the folder with `muster image pack`, or with any zip tool, and send that file.";
+        NotAZip "not-a-zip" "An image is one zip file with a readable central directory." "Give the folder itself, or pack it with any zip tool and give that file.";
         ImageTooLarge "image-too-large" "The zip is no larger than the limit." "Leave large data out of the image, or split the application.";
         TooManyEntries "too-many-entries" "The zip has no more entries than the limit." "Pack many small files into one data file.";
         DirectoryTooLarge "directory-too-large" "The zip's central directory is no larger than the limit." "Pack again without comments and extra fields, and with short names.";

@@ -2,7 +2,7 @@
 
 use super::{
     console::Console,
-    processes::{Member, stop, stop_jobs},
+    processes::{Member, REVIVALS_MAX, stop, stop_jobs},
     report::say,
 };
 use ::console::{Failure, exit};
@@ -115,9 +115,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// An error if a process has ended by itself.
+    /// Starts again what has ended, while not everything runs yet; an error if it ends again and again.
     pub(crate) fn check(&mut self) -> Result<()> {
-        self.nodes.iter_mut().chain(&mut self.agents).try_for_each(Member::check)
+        for member in self.nodes.iter_mut().chain(&mut self.agents) {
+            if let Some(what) = member.revive_some()? {
+                say(&what);
+            }
+        }
+        Ok(())
     }
 
     /// Starts again what ends: users are told to kill what they like.
@@ -134,7 +139,8 @@ impl Cluster {
 
     /// Why it does not all run: what the console says, for a person.
     pub(crate) async fn explain(&mut self, limit: Duration) -> anyhow::Error {
-        if let Err(error) = self.check() {
+        let mut all = self.nodes.iter_mut().chain(&mut self.agents);
+        if let Err(error) = all.try_for_each(Member::check) {
             return error;
         }
         let console = self.console();
@@ -158,7 +164,9 @@ impl Cluster {
     }
 
     async fn token(&self, flags: &[&str]) -> Result<String> {
-        let mut words = vec!["token", "create"];
+        // One that is killed while it joins joins again.
+        let uses = (REVIVALS_MAX + 1).to_string();
+        let mut words = vec!["token", "create", "--uses", &uses];
         words.extend_from_slice(flags);
         let token: Value = self.console().json(&words).await?;
         token["token"].as_str().map(str::to_owned).context("`muster token create` printed no token")

@@ -25,6 +25,9 @@ pub(crate) const STOP_JOBS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest that one job of the examples may take to end: its grace, and a guard's time to answer.
 const STOP_JOB_LONGEST: Duration = Duration::from_secs(8);
 
+/// How often a process is started again before everything runs.
+pub(crate) const REVIVALS_MAX: u32 = 3;
+
 /// One process of the cluster.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -35,6 +38,8 @@ pub(crate) struct Member {
     log: PathBuf,
     arguments: Vec<String>,
     child: Child,
+    /// How often it was started again before everything ran.
+    revivals: u32,
 }
 
 impl Member {
@@ -49,6 +54,7 @@ impl Member {
             log,
             arguments: arguments.to_vec(),
             child,
+            revivals: 0,
         })
     }
 
@@ -64,6 +70,16 @@ impl Member {
     /// Its pid.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// [`Member::revive`] for a few times: what ends again and again will not run.
+    pub(crate) fn revive_some(&mut self) -> Result<Option<String>> {
+        if self.revivals >= REVIVALS_MAX {
+            return self.check().map(|()| None);
+        }
+        let revived = self.revive()?;
+        self.revivals += u32::from(revived.is_some());
+        Ok(revived)
     }
 
     /// An error with the end of its log if it has ended.

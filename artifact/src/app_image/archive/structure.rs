@@ -97,7 +97,13 @@ pub(super) fn describe(error: &ZipError) -> String {
             "the zip ends too early".into()
         }
         ZipError::Io(error) => error.to_string(),
-        ZipError::InvalidArchive(text) => text.to_string().to_lowercase(),
+        ZipError::InvalidArchive(text) => match text.to_string().to_lowercase() {
+            // The record that ends every zip.
+            text if text.contains("eocd") || text.contains("end of central directory") => {
+                "the file is no zip, or was cut short: the directory at its end is missing".into()
+            }
+            text => text,
+        },
         other => other.to_string(),
     }
 }
