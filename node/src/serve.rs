@@ -373,9 +373,9 @@ fn open_ports<F: Fabric, D: Disk>(
         connections_max: config.server.peer_connections_max,
         stop: peer_stop.clone(),
     };
-    let routes = with_images(client_routes(shared, members, inspect, &sessions), images);
+    let routes = with_images(client_routes(shared, members, inspect.clone(), &sessions), images);
     let client = serve_port::<_, F>(shared, client.incoming, routes, client_port);
-    let routes = with_copies(peer_routes(shared, members, &sessions), images);
+    let routes = with_copies(peer_routes(shared, members, inspect, &sessions), images);
     let peer = serve_port::<_, F>(shared, peer.incoming, routes, peer_port);
     Ok((client, peer, peer_stop))
 }

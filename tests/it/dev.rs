@@ -92,7 +92,8 @@ fn a_node_started_again_without_addresses_is_where_it_was() {
         asks.env("MUSTER_SERVER", known["client"].as_str().unwrap());
         asks.args(["tenant", "list", "--timeout", "2"]).output().unwrap().status.success()
     });
-    assert_eq!(addresses().unwrap(), before);
+    let now: serde_json::Value = serde_json::from_str(&addresses().unwrap()).unwrap();
+    assert_eq!((&now["client"], &now["peer"]), (&known["client"], &known["peer"]));
     drop(again);
 }
 

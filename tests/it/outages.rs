@@ -9,7 +9,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
 };
-use tests::{Answer, Cluster, Ticks, until};
+use tests::{Answer, Cluster, Settings, Ticks, until};
 use tokio::time::Instant;
 
 /// Bytes of the uploads under way in a node's store.
@@ -30,6 +30,27 @@ fn uploaded(folder: &Path) -> u64 {
 
 fn tenants(cluster: &Cluster) -> Vec<String> {
     cluster.cli(&["get", "tenants", "-o", "name"]).ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn actors_of_all_nodes_are_shown_and_a_node_that_is_down_is_named() {
+    let mut cluster = Cluster::start(BINARY, Settings::new(3));
+    // Of each node, whether it answers.
+    let nodes = |cluster: &Cluster| {
+        let table = cluster.cli(&["inspect", "actors", "--no-headers"]).ok();
+        let row = |line: &str| {
+            (line.split(' ').next().unwrap().to_owned(), !line.contains("unreachable"))
+        };
+        table.lines().map(row).collect::<BTreeMap<_, _>>()
+    };
+    until("every node has actors", 30, || {
+        let nodes = nodes(&cluster);
+        nodes.len() == 3 && nodes.values().all(|answers| *answers)
+    });
+    cluster.kill_node(2);
+    let nodes = nodes(&cluster);
+    let silent = nodes.values().filter(|answers| !**answers).count();
+    assert_eq!((nodes.len(), silent), (3, 1), "{nodes:?}");
 }
 
 #[test]

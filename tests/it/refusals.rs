@@ -232,6 +232,8 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
     let folder = tempfile::tempdir().unwrap();
     let nobody = folder.path().join("nobody");
     let nobody = nobody.to_str().unwrap();
+    let fresh = folder.path().join("fresh");
+    let fresh = fresh.to_str().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "no folder").unwrap();
     let below_a_file = file.join("data").display().to_string();
@@ -249,12 +251,12 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
             "data",
         ),
         (
-            vec!["serve", "--bootstrap", "--data", nobody, "--client-addr", "nowhere"],
+            vec!["serve", "--bootstrap", "--data", fresh, "--client-addr", "nowhere"],
             "LISTEN",
             "client_addr",
         ),
         (
-            [&["serve", "--bootstrap", "--data", nobody, "--advertise-peer", "x:0"], ANY_PORTS]
+            [&["serve", "--bootstrap", "--data", fresh, "--advertise-peer", "x:0"], ANY_PORTS]
                 .concat(),
             "LISTEN",
             "advertise_peer",
@@ -270,7 +272,7 @@ fn verbs_of_a_machine_say_why_in_the_shape_of_all_others() {
         assert_eq!(people.code, answer.code);
         assert!(people.stderr.contains("error: ") && people.stderr.contains("\n  remedy: "));
     }
-    assert!(!Path::new(nobody).exists(), "what is refused leaves nothing behind");
+    assert!(!Path::new(fresh).exists(), "what is refused leaves nothing behind");
     let list = run(&["agent", "list", "--data", nobody, "-o", "yaml"]).ok();
     assert_eq!(list.trim(), "items: []");
     assert!(run(&["guard", "--help"]).ok().contains("--dir"));

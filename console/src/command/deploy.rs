@@ -117,7 +117,12 @@ pub(super) async fn run(session: &Session, arguments: Arguments) -> Result<ExitC
     let draft = v1::document::Draft::Deployment(deployment);
     let mut documents: Vec<_> = package.draft.into_iter().collect();
     documents.push(v1::Document { draft: Some(draft) });
-    let response = apply::send(&session.client, documents, false).await?;
+    let response = match apply::send(&session.client, documents, false).await {
+        Err(failure) if failure.reason == "UNKNOWN_CLUSTER" => {
+            return Err(perhaps(session, &arguments.clusters, failure).await);
+        }
+        sent => sent?,
+    };
     if let Some(span) = arguments.wait {
         status::say_waiting(&name, span);
         return status::wait(session, &name, span).await;
@@ -128,6 +133,17 @@ pub(super) async fn run(session: &Session, arguments: Arguments) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
+/// The failure, with the cluster that was perhaps meant by one that is not there.
+async fn perhaps(session: &Session, clusters: &[String], failure: Failure) -> Failure {
+    for name in clusters {
+        let better = Noun::Cluster.perhaps(&session.client, name, failure.clone()).await;
+        if better != failure {
+            return better;
+        }
+    }
+    failure
+}
+
 async fn stored(
     session: &Session,
     tenant: &str,
@@ -135,7 +151,13 @@ async fn stored(
     version: &str,
 ) -> Result<Package, Failure> {
     let resource = Noun::Package.resource(tenant, &format!("{name}@{version}"))?;
-    let found = Noun::Package.get(&session.client, &resource).await?;
+    let found = match Noun::Package.get(&session.client, &resource).await {
+        Err(failure) => {
+            let wanted = format!("{name}@{version}");
+            return Err(Noun::Package.perhaps(&session.client, &wanted, failure).await);
+        }
+        Ok(found) => found,
+    };
     let applications = found["applications"].as_array().into_iter().flatten();
     let limits = found["applications"].get(0).map(limits_of).unwrap_or_default();
     Ok(Package {

@@ -2,12 +2,18 @@
 
 use crate::{Shared, members::Members};
 use api::{
+    limits::RESPONSE_BYTES_MAX,
     reason::bad_field,
-    v1::{self, inspect_server::Inspect as Service},
+    v1::{self, inspect_client::InspectClient, inspect_server::Inspect as Service},
 };
 use consensus::Ledger;
-use std::{collections::BTreeMap, sync::Arc};
-use tonic::{Request, Response, Status};
+use model::NodeId;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tonic::{Code, Request, Response, Status};
+
+/// How long another node may take to say what is in it: people wait for those that are there.
+const ASK: Duration = Duration::from_secs(2);
 
 /// A part of the node that shows itself: facts and parts below the part's name.
 pub(crate) type Part = Arc<dyn Fn() -> Branch + Send + Sync>;
@@ -59,7 +65,8 @@ impl Branch {
     }
 }
 
-/// The service.
+/// The service. Clones share all.
+#[derive(Clone)]
 pub(crate) struct Inspect<L: Ledger> {
     pub(crate) shared: Shared<L>,
     pub(crate) members: Arc<dyn Members>,
@@ -129,22 +136,68 @@ impl<L: Ledger> Inspect<L> {
     }
 }
 
+impl<L: Ledger> Inspect<L> {
+    /// What is below a path in this node.
+    fn below(&self, asked: &v1::InspectRequest) -> Result<v1::InspectTree, Status> {
+        let v1::InspectRequest { path, depth, .. } = asked;
+        let found = self.tree().find(path).ok_or_else(nothing_there)?;
+        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        let depth = if *depth == 0 { u32::MAX } else { *depth };
+        let mut left = self.shared.config.server.inspect_entries_max;
+        Ok(found.into_proto(name, depth, &mut left))
+    }
+
+    /// The part of one node: what it says, or why it says nothing.
+    async fn part(&self, id: NodeId, asked: v1::InspectRequest) -> v1::InspectTree {
+        let said = match id == self.shared.node_id {
+            true => self.below(&asked),
+            false => self.ask(id, asked).await,
+        };
+        let mut part = v1::InspectTree { name: id.to_string(), ..v1::InspectTree::default() };
+        match said {
+            Ok(tree) => part.children.push(tree),
+            // It has nothing at the path.
+            Err(status) if status.code() == Code::InvalidArgument => {}
+            Err(status) => {
+                part.values.insert("unreachable".to_owned(), status.message().to_owned());
+            }
+        }
+        part
+    }
+
+    async fn ask(&self, id: NodeId, asked: v1::InspectRequest) -> Result<v1::InspectTree, Status> {
+        let client = InspectClient::new(self.shared.peers.channel(id)?);
+        let mut client = client.max_decoding_message_size(RESPONSE_BYTES_MAX);
+        let late = || Status::deadline_exceeded("it did not answer in time");
+        let answer = timeout(ASK, client.inspect(asked)).await.map_err(|_| late())?;
+        Ok(answer?.into_inner())
+    }
+}
+
+fn nothing_there() -> Status {
+    let bad = bad_field("path", "there is nothing at path", "begin at the empty path");
+    api::status::rejected(&bad)
+}
+
 #[tonic::async_trait]
 impl<L: Ledger> Service for Inspect<L> {
     async fn inspect(
         &self,
         request: Request<v1::InspectRequest>,
     ) -> Result<Response<v1::InspectTree>, Status> {
-        let call = self.shared.granted(request)?;
-        let v1::InspectRequest { path, depth } = call.request;
-        let found = self.tree().find(&path).ok_or_else(|| {
-            let bad = bad_field("path", "there is nothing at path", "begin at the empty path");
-            api::status::rejected(&bad)
-        })?;
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let depth = if depth == 0 { u32::MAX } else { depth };
-        let mut left = self.shared.config.server.inspect_entries_max;
-        Ok(Response::new(found.into_proto(name, depth, &mut left)))
+        let asked = self.shared.granted(request)?.request;
+        if !asked.all_nodes {
+            return self.below(&asked).map(Response::new);
+        }
+        let mut ids: Vec<NodeId> = self.members.members().iter().map(|it| it.id).collect();
+        ids.sort_unstable();
+        let one = v1::InspectRequest { all_nodes: false, ..asked };
+        let parts = ids.into_iter().map(|id| self.part(id, one.clone()));
+        let children = futures::future::join_all(parts).await;
+        if children.iter().all(|part| part.children.is_empty() && part.values.is_empty()) {
+            return Err(nothing_there());
+        }
+        Ok(Response::new(v1::InspectTree { children, ..v1::InspectTree::default() }))
     }
 
     async fn get_status(
