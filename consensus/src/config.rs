@@ -40,6 +40,9 @@ pub struct Config {
     /// Entries that stay in the log below the newest snapshot, so that a node that was away for a
     /// while catches up without one.
     pub log_keep_entries: u64,
+    /// Bytes of entries that stay in the log below the newest snapshot, at most, whatever their
+    /// number.
+    pub log_keep_bytes: u64,
     /// Commands in one entry end at this size, bytes; a larger command has an entry of its own.
     pub batch_bytes_max: usize,
     /// Largest command accepted, encoded, bytes.
@@ -66,8 +69,10 @@ pub struct Config {
     pub watch_events_max: usize,
     /// Changed rows kept in memory for watchers, over all events.
     pub watch_changes_max: usize,
-    /// Revisions kept in the journal.
+    /// Revisions kept in the journal, at most.
     pub journal_rows_max: u64,
+    /// Bytes of rows kept in the journal, at most; the rows of the newest entry are kept always.
+    pub journal_bytes_max: u64,
     /// The state hash is compared across nodes once in so many entries.
     pub hash_check_entries: u64,
     /// How often the leader looks after its nodes, and a follower confirms its quorum,
@@ -97,6 +102,7 @@ impl Default for Config {
             snapshot_every_entries: 20_000,
             snapshot_every_bytes: 256 << 20,
             log_keep_entries: 10_000,
+            log_keep_bytes: 128 << 20,
             batch_bytes_max: 256 << 10,
             command_bytes_max: 2 << 20,
             entries_in_flight_max: 2,
@@ -111,6 +117,7 @@ impl Default for Config {
             watch_events_max: 8_192,
             watch_changes_max: 262_144,
             journal_rows_max: 250_000,
+            journal_bytes_max: 512 << 20,
             hash_check_entries: 1_024,
             duty_ms: 500,
             node_lost_ms: 5_000,

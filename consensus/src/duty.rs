@@ -1,7 +1,7 @@
 //! What a node does for the cluster by itself, a few times a second.
 //!
 //! The leader says which nodes are in contact, raises the rules level when every node knows it, and
-//! triggers snapshots like everybody else. Each node confirms through the leader that it still
+//! triggers snapshots and purges the log like everybody else. Each node confirms through the leader that it still
 //! belongs to a majority, which bounds the leases it may grant. All of it is safe to repeat.
 //!
 //! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
@@ -22,9 +22,11 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut led_since: Option<(u64, Instant)> = None;
+    let mut purged_for = None;
     loop {
         ticks.tick().await;
         snapshot(&core).await;
+        purge(&core, &mut purged_for).await;
         let leadership = *core.leadership.borrow();
         if !leadership.is_leader {
             led_since = None;
@@ -50,6 +52,19 @@ async fn snapshot(core: &Core) {
         entries >= core.config.snapshot_every_entries || bytes >= core.config.snapshot_every_bytes;
     if due && let Err(error) = core.raft.trigger().snapshot().await {
         tracing::debug!(%error, "raft makes no snapshot");
+    }
+}
+
+/// Once for each snapshot: Raft keeps a number of entries below it, this bounds their bytes.
+async fn purge(core: &Core, done_for: &mut Option<u64>) {
+    let Some(snapshot) = core.metrics().snapshot.map(|log_id| log_id.index) else { return };
+    if done_for.replace(snapshot) == Some(snapshot) {
+        return;
+    }
+    if let Some(upto) = core.shared.log.last_beyond(snapshot, core.config.log_keep_bytes)
+        && let Err(error) = core.raft.trigger().purge_log(upto).await
+    {
+        tracing::debug!(%error, "raft purges nothing");
     }
 }
 

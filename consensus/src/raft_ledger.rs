@@ -14,7 +14,7 @@ use crate::{
     entry::{self, Queued},
     forward,
     log_store::LogStore,
-    machine::{FlushLog, Machine, Shared},
+    machine::{Machine, Shared},
     membership, memory_ledger,
     network::Network,
     publish::{Published, RingLimits},
@@ -145,11 +145,7 @@ impl RaftLedger {
         let config = Arc::new(config);
         let log_dir = dir.join(LOG);
         let log = open_log(disk, &log_dir, log_config).await?;
-        let flushed = log.clone();
-        let flush_log: FlushLog = Box::new(move || {
-            let log = flushed.clone();
-            Box::pin(async move { log.flush().await })
-        });
+        let log_files = Arc::new(log.clone());
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
         let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
         let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
@@ -160,7 +156,7 @@ impl RaftLedger {
             changes_max: config.watch_changes_max,
         };
         let published = Published::new(state, limits, Some(Arc::new(keep.clone())));
-        let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), flush_log));
+        let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), log_files));
         let machine = Machine::new(shared.clone(), position);
         let network = Network { me: node_id, transport: transport.clone(), config: config.clone() };
         let raft = Raft::new(node_id.0, raft_config, network, log_store, machine)

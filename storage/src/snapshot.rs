@@ -10,6 +10,7 @@
 //! ```
 //! The records are those of the log. `order` says which snapshot is newer (the applied index, say)
 //! and `id` is whatever the caller calls it; both are in the name, the meta bytes are the caller's.
+//! A snapshot of a newer format is refused and stays where it is.
 //! A damaged snapshot is refused and set aside (`<name>.damaged`) for somebody to look at; the next
 //! older one is taken. Readers and writers hold one chunk in memory.
 
@@ -27,7 +28,8 @@ pub use crate::snapshot::reader::SnapshotReader;
 
 const WHAT: &str = "snapshot";
 const MAGIC: &[u8; 8] = b"mustrsnp";
-const VERSION: u32 = 1;
+/// The format of a snapshot that is written, and the newest that is read.
+pub const VERSION: u32 = 1;
 const PREAMBLE: usize = 16;
 const GENERATION: u32 = 1;
 const ID_MAX: usize = 128;

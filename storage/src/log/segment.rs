@@ -64,7 +64,7 @@ impl Header {
         };
         let version = number(8, 4) as u32;
         if version != VERSION {
-            return Err(Fault::Version { what: "log segment", found: version, known: VERSION });
+            return Err(Fault::version("log segment", Path::new(""), version, VERSION));
         }
         Ok(Some(Header {
             generation: number(12, 4) as u32,
