@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use storage::log::LogConfig;
 
 /// Settings of one node's ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +128,9 @@ impl Default for Config {
     }
 }
 
+/// Bytes of a log record that are not of its commands: its head, term, stamp and padding.
+const FRAME_BYTES_MAX: u64 = 128;
+
 /// A setting that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("consensus setting {setting} is refused: {reason}")]
@@ -170,6 +174,19 @@ impl Config {
             }
             None => Ok(()),
         }
+    }
+
+    /// Bytes of the log's files at most, but for what is written while one checkpoint is made: the
+    /// next one is due when it is done.
+    ///
+    /// What is kept below a snapshot, twice what makes the next one due (the newer half gathers while
+    /// the older is written down), the frames of the entries, and the segments that are begun, being
+    /// prepared or spare.
+    pub fn log_bytes_bound(&self, log: &LogConfig) -> u64 {
+        let frames = self.snapshot_every_entries.saturating_mul(FRAME_BYTES_MAX);
+        let due = self.snapshot_every_bytes.saturating_add(frames);
+        let files = (log.spare_segments_max as u64 + 3).saturating_mul(log.segment_bytes);
+        due.saturating_mul(2).saturating_add(self.log_keep_bytes).saturating_add(files)
     }
 
     /// The same for Raft. Snapshots are triggered by us; purging follows a durable snapshot.

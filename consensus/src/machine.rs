@@ -24,11 +24,14 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
-use storage::{Disk, Fault, log::Log};
+use storage::{
+    Disk, Fault,
+    log::{Log, LogStatus},
+};
 use tokio::sync::watch;
 
 /// State hashes remembered for comparison.
@@ -38,6 +41,8 @@ const HASHES_MAX: usize = 64;
 pub(crate) trait LogFiles: Send + Sync + 'static {
     /// Waits until the log is durable as it is.
     fn flush(&self) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Where it stands.
+    fn status(&self) -> LogStatus;
     /// The last entry below those up to `last` that fit into `bytes_max`; `None` when all fit.
     fn last_beyond(&self, last: u64, bytes_max: u64) -> Option<u64>;
 }
@@ -45,6 +50,10 @@ pub(crate) trait LogFiles: Send + Sync + 'static {
 impl<D: Disk> LogFiles for Log<D> {
     fn flush(&self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(Log::flush(self))
+    }
+
+    fn status(&self) -> LogStatus {
+        Log::status(self)
     }
 
     fn last_beyond(&self, last: u64, bytes_max: u64) -> Option<u64> {
@@ -63,6 +72,8 @@ pub(crate) struct Shared {
     pub(crate) applied_index: watch::Sender<Option<u64>>,
     /// The log below Raft.
     pub(crate) log: Arc<dyn LogFiles>,
+    /// Log index of the newest entry in the state that was found in the store.
+    pub(crate) restored_index: OnceLock<u64>,
     hashes: Mutex<Hashes>,
     /// Entries and bytes applied since the newest snapshot.
     pub(crate) entries_since: AtomicU64,
@@ -89,6 +100,7 @@ impl Shared {
             keep,
             snapshots,
             applied_index: watch::Sender::new(None),
+            restored_index: OnceLock::new(),
             hashes: Mutex::default(),
             entries_since: AtomicU64::new(0),
             bytes_since: AtomicU64::new(0),
@@ -135,7 +147,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Self {
-        shared.applied_index.send_replace(position.applied.map(|id| id.index));
+        let applied = position.applied.map(|id| id.index);
+        shared.applied_index.send_replace(applied);
+        if let Some(index) = applied {
+            shared.restored_index.get_or_init(|| index);
+        }
         Self { shared, applied: position.applied, membership: position.membership }
     }
 

@@ -36,7 +36,7 @@ use std::{
 use storage::{
     Disk, Fault,
     kv::KvHome,
-    log::{Log, LogConfig},
+    log::{Log, LogConfig, LogStatus},
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -260,7 +260,13 @@ impl RaftLedger {
             applied_index: metrics.last_applied.map(|id| id.index),
             snapshot_index: metrics.snapshot.map(|id| id.index),
             purged_index: metrics.purged.map(|id| id.index),
+            restored_index: self.inner.core.shared.restored_index.get().copied(),
         }
+    }
+
+    /// Figures of the log's files.
+    pub fn log_status(&self) -> LogStatus {
+        self.inner.core.shared.log.status()
     }
 
     /// Resolves when this ledger has stopped, with the reason. The node must then end its
@@ -328,6 +334,9 @@ pub struct LedgerStatus {
     pub snapshot_index: Option<u64>,
     /// Last entry purged from the log here.
     pub purged_index: Option<u64>,
+    /// Last entry in the state that was in the store when this node started; what follows it was
+    /// applied again.
+    pub restored_index: Option<u64>,
 }
 
 impl Ledger for RaftLedger {
