@@ -44,6 +44,9 @@ pub struct Config {
     /// Bytes of entries that stay in the log below the newest snapshot, at most, whatever their
     /// number.
     pub log_keep_bytes: u64,
+    /// Bytes of entries that the leader keeps, at most, while a node in contact catches up or is sent a
+    /// snapshot.
+    pub log_hold_bytes: u64,
     /// Commands in one entry end at this size, bytes; a larger command has an entry of its own.
     pub batch_bytes_max: usize,
     /// Largest command accepted, encoded, bytes.
@@ -104,6 +107,7 @@ impl Default for Config {
             snapshot_every_bytes: 256 << 20,
             log_keep_entries: 10_000,
             log_keep_bytes: 128 << 20,
+            log_hold_bytes: 1 << 30,
             batch_bytes_max: 256 << 10,
             command_bytes_max: 2 << 20,
             entries_in_flight_max: 2,
@@ -177,7 +181,8 @@ impl Config {
     }
 
     /// Bytes of the log's files at most, but for what is written while one checkpoint is made: the
-    /// next one is due when it is done.
+    /// next one is due when it is done. On the leader, while another node catches up, it may be
+    /// `log_hold_bytes` more.
     ///
     /// What is kept below a snapshot, twice what makes the next one due (the newer half gathers while
     /// the older is written down), the frames of the entries, and the segments that are begun, being
@@ -203,7 +208,8 @@ impl Config {
             // Only what is no longer in the log is sent as a snapshot.
             replication_lag_threshold: u64::MAX / 2,
             snapshot_policy: openraft::SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: self.log_keep_entries,
+            // `purge` does it.
+            max_in_snapshot_log_to_keep: u64::MAX,
             purge_batch_size: 1,
             enable_pre_vote: Some(true),
             enable_leader_restore: Some(false),

@@ -7,7 +7,7 @@
 //! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
 //! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
-use crate::{core::Core, entry, entry::Queued, forward, queue::Queue, reads::Reads};
+use crate::{core::Core, entry, entry::Queued, forward, purge, queue::Queue, reads::Reads};
 use model::{Caller, Command, Heartbeats, NodeId};
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,10 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut led_since: Option<(u64, Instant)> = None;
-    let mut purged_for = None;
     loop {
         ticks.tick().await;
         snapshot(&core).await;
-        purge(&core, &mut purged_for).await;
+        purge::purge(&core).await;
         let leadership = *core.leadership.borrow();
         if !leadership.is_leader {
             led_since = None;
@@ -52,19 +51,6 @@ async fn snapshot(core: &Core) {
         entries >= core.config.snapshot_every_entries || bytes >= core.config.snapshot_every_bytes;
     if due && let Err(error) = core.raft.trigger().snapshot().await {
         tracing::debug!(%error, "raft makes no snapshot");
-    }
-}
-
-/// Once for each snapshot: Raft keeps a number of entries below it, this bounds their bytes.
-async fn purge(core: &Core, done_for: &mut Option<u64>) {
-    let Some(snapshot) = core.metrics().snapshot.map(|log_id| log_id.index) else { return };
-    if done_for.replace(snapshot) == Some(snapshot) {
-        return;
-    }
-    if let Some(upto) = core.shared.log.last_beyond(snapshot, core.config.log_keep_bytes)
-        && let Err(error) = core.raft.trigger().purge_log(upto).await
-    {
-        tracing::debug!(%error, "raft purges nothing");
     }
 }
 

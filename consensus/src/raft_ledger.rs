@@ -18,6 +18,7 @@ use crate::{
     membership, memory_ledger,
     network::Network,
     publish::{Published, RingLimits},
+    purge::Transfers,
     queue::Queue,
     reads::Reads,
     snapshot::Snapshots,
@@ -158,7 +159,13 @@ impl RaftLedger {
         let published = Published::new(state, limits, Some(Arc::new(keep.clone())));
         let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), log_files));
         let machine = Machine::new(shared.clone(), position);
-        let network = Network { me: node_id, transport: transport.clone(), config: config.clone() };
+        let transfers = Transfers::default();
+        let network = Network {
+            me: node_id,
+            transport: transport.clone(),
+            config: config.clone(),
+            transfers: transfers.clone(),
+        };
         let raft = Raft::new(node_id.0, raft_config, network, log_store, machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
@@ -170,6 +177,7 @@ impl RaftLedger {
             transport,
             leadership: watch::Sender::new(Leadership::default()),
             leases: Leases::default(),
+            transfers,
             stopped: watch::Sender::new(None),
         });
         let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);

@@ -6,7 +6,7 @@
 //! The position holds the hash of the state, and reading compares it: what was damaged on its way
 //! cannot become a state. The same bytes travel to a follower, cut into chunks anywhere.
 
-use crate::{entry::Blob, keep::Position, types::SnapshotMeta};
+use crate::{entry::Blob, keep::Position, types::{LeaderId, SnapshotMeta}};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use model::{Key, Loading, Row, State};
@@ -52,6 +52,8 @@ pub(crate) trait SnapshotWriter: Send + Sync {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
     /// Makes it durable, under its name.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Stored, Fault>>;
+    /// Removes what was written.
+    fn discard(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
 }
 
 /// A file that is being read.
@@ -203,6 +205,7 @@ impl Pieces {
 
 /// A snapshot that arrives in chunks.
 pub(crate) struct Receiving {
+    leader: LeaderId,
     meta: SnapshotMeta,
     writer: Box<dyn SnapshotWriter>,
     next: u64,
@@ -212,15 +215,27 @@ pub(crate) struct Receiving {
 impl Receiving {
     pub(crate) async fn begin(
         snapshots: &dyn Snapshots,
+        leader: LeaderId,
         meta: SnapshotMeta,
     ) -> Result<Self, Fault> {
         let writer = snapshots.create(&meta).await?;
-        Ok(Self { meta, writer, next: 0, since: Instant::now() })
+        Ok(Self { leader, meta, writer, next: 0, since: Instant::now() })
     }
 
-    /// Whether a chunk goes on where this transfer stands.
-    pub(crate) fn follows(&self, meta: &SnapshotMeta, offset: u64, idle: Duration) -> bool {
-        self.meta == *meta && self.next == offset && self.since.elapsed() < idle
+    /// Whether a chunk belongs to this transfer: the same leader's bytes of the same snapshot, and
+    /// not too late.
+    pub(crate) fn is_of(&self, whose: (LeaderId, &SnapshotMeta), idle: Duration) -> bool {
+        whose == (self.leader, &self.meta) && self.since.elapsed() < idle
+    }
+
+    /// Where the next bytes go.
+    pub(crate) fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Gives it up.
+    pub(crate) async fn discard(self) -> Result<(), Fault> {
+        self.writer.discard().await
     }
 
     pub(crate) async fn append(&mut self, bytes: Bytes) -> Result<(), Fault> {
