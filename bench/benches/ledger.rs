@@ -3,20 +3,11 @@
 //! answered proposal.
 #![expect(clippy::unwrap_used, reason = "a bench whose ledger fails has nothing to measure")]
 
-use bench::{host_name, must_name};
-use bytes::Bytes;
-use consensus::{
-    Config, Foundation, Ledger, Method, Peer, Proposal, RaftLedger, Target, Transport,
-    TransportError,
-};
+use bench::{Local, host_name, must_name};
+use consensus::{Config, Ledger, Proposal, RaftLedger};
 use criterion::{BenchmarkId, Criterion, Throughput};
-use model::{Caller, Clock, Command, Draft, Name, NodeId, Reply, State, Timestamp};
-use std::{cell::OnceCell, pin::Pin, sync::Arc, time::Duration};
-use storage::{
-    disk::real::{RealDisk, RealDiskConfig},
-    kv::sled::{SledConfig, SledHome},
-    log::LogConfig,
-};
+use model::{Caller, Clock, Command, Draft, Name, Reply, State, Timestamp};
+use std::{cell::OnceCell, sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -41,14 +32,14 @@ fn main() {
         });
     }
     group.finish();
-    if let Some(Node { ledger, .. }) = node.get() {
-        runtime.block_on(ledger.shutdown());
+    if let Some(Node { local, .. }) = node.get() {
+        runtime.block_on(local.ledger.shutdown());
     }
     criterion.final_summary();
 }
 
 struct Node {
-    ledger: RaftLedger,
+    local: Local,
     hosts: usize,
     _place: TempDir,
 }
@@ -56,42 +47,27 @@ struct Node {
 impl Node {
     async fn start(hosts: usize) -> Self {
         let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let disk = RealDisk::start(&RealDiskConfig::new()).unwrap();
-        let dir = place.path().join("ledger");
-        RaftLedger::make_log(&disk, &dir, &LogConfig::new()).await.unwrap();
-        let foundation = Foundation {
-            node_id: NodeId(1),
-            config: Config::default(),
-            log_config: LogConfig::new(),
-            disk,
-            snapshot_disk: RealDisk::start(&RealDiskConfig::new()).unwrap(),
-            dir,
-            kv_home: SledHome::new(SledConfig::new(place.path().join("store"))),
-            transport: Arc::new(Alone),
-            clock: Arc::new(Counted(Instant::now())),
-        };
-        let (ledger, _store) = RaftLedger::start(foundation).await.unwrap();
-        let addr = "127.0.0.1:1".to_owned();
-        ledger.bootstrap(Peer { peer_addr: addr.clone(), client_addr: addr }).await.unwrap();
-        ledger.leadership().wait_for(|now| now.is_leader).await.unwrap();
+        let clock = Arc::new(Counted(Instant::now()));
+        let local = Local::start(place.path(), Config::default(), clock).await.unwrap();
+        let ledger = &local.ledger;
         let display_name = "Acme".to_owned();
-        propose(&ledger, Command::ApplyTenant { draft: draft(tenant()), display_name }).await;
+        propose(ledger, Command::ApplyTenant { draft: draft(tenant()), display_name }).await;
         for host in (0..hosts).map(host_name) {
             let (site, zone) = (None, None);
             let draft = draft(host);
-            propose(&ledger, Command::ApplyHost { tenant: tenant(), draft, site, zone }).await;
+            propose(ledger, Command::ApplyHost { tenant: tenant(), draft, site, zone }).await;
         }
-        Self { ledger, hosts, _place: place }
+        Self { local, hosts, _place: place }
     }
 
     /// Each client changes a row of its own, `times` times, one proposal after the other.
     async fn run(&self, clients: usize, times: u64) -> Duration {
         // The runtime stood still since the last sample.
-        turn_over(&self.ledger, self.hosts - 1, 1).await;
+        turn_over(&self.local.ledger, self.hosts - 1, 1).await;
         let mut tasks = JoinSet::new();
         let start = Instant::now();
         for client in 0..clients {
-            let ledger = self.ledger.clone();
+            let ledger = self.local.ledger.clone();
             tasks.spawn(async move { turn_over(&ledger, client, times).await });
         }
         while let Some(ended) = tasks.join_next().await {
@@ -137,24 +113,5 @@ struct Counted(Instant);
 impl Clock for Counted {
     fn now(&self) -> Timestamp {
         Timestamp(1_000_000 + self.0.elapsed().as_millis() as u64)
-    }
-}
-
-/// The wire of a node without peers.
-struct Alone;
-
-impl Transport for Alone {
-    fn call(
-        &self,
-        to: &Target,
-        _method: Method,
-        _body: Bytes,
-        _deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Result<Bytes, TransportError>> + Send>> {
-        let to = to.id;
-        Box::pin(async move {
-            let reason = "there are no peers".to_owned();
-            Err(TransportError::Unreachable { to, reason })
-        })
     }
 }

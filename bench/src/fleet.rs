@@ -5,7 +5,7 @@
 
 use model::{
     Application, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind, Facts,
-    HostProfile, Job, JobKey, Name, NodeId, OnDisconnect, Phase, Placement, Report, Resources,
+    HostProfile, Job, JobKey, Name, NodeId, OnDisconnect, Outcome, Phase, Placement, Report, Resources,
     Stamp, State, Strategy, Targets, Timestamp, Value,
     limits::{ANTI_FLAP_MS, ITEMS_MAX},
 };
@@ -32,6 +32,9 @@ impl Shape {
     }
 }
 
+/// Takes a command at a time and answers the state after it.
+pub type Taker = Box<dyn FnMut(Timestamp, Command) -> (State, Outcome)>;
+
 /// A fleet of one tenant.
 pub struct Fleet {
     /// What the log made of it so far.
@@ -40,13 +43,23 @@ pub struct Fleet {
     pub tenant: Name,
     shape: Shape,
     time: u64,
+    taker: Option<Taker>,
 }
 
 impl Fleet {
     /// Hosts in contact, in clusters; nothing deployed yet.
     pub fn new(shape: Shape) -> Self {
+        Self::begin(shape, None)
+    }
+
+    /// The same, by commands that somebody else takes: a ledger, say.
+    pub fn through(shape: Shape, taker: Taker) -> Self {
+        Self::begin(shape, Some(taker))
+    }
+
+    fn begin(shape: Shape, taker: Option<Taker>) -> Self {
         let tenant = must_name("acme");
-        let mut fleet = Self { state: State::default(), tenant, shape, time: 1_000_000 };
+        let mut fleet = Self { state: State::default(), tenant, shape, time: 1_000_000, taker };
         let draft = draft(fleet.tenant.clone());
         fleet.apply(&Command::ApplyTenant { draft, display_name: "Acme".to_owned() });
         for cluster in 0..shape.clusters {
@@ -164,8 +177,15 @@ impl Fleet {
         let Ok(command) = bytes.and_then(|bytes| codec::decode::<Command>(&bytes)) else {
             panic!("{command:?} does not survive the codec");
         };
-        let applied = self.state.apply(&self.stamp(), &command);
-        let refused = match &applied.outcome.result {
+        let outcome = match &mut self.taker {
+            None => self.state.apply(&self.stamp(), &command).outcome,
+            Some(take) => {
+                let (state, outcome) = take(Timestamp(self.time), command.clone());
+                self.state = state;
+                outcome
+            }
+        };
+        let refused = match &outcome.result {
             Ok(model::Reply::Items(items)) => items.iter().find_map(|item| item.as_ref().err()),
             Ok(_) => None,
             Err(rejection) => Some(rejection),

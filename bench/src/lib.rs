@@ -5,10 +5,12 @@
 //! small fleet, so that benches do not rot.
 
 mod fleet;
+mod local;
 mod rss;
 
-pub use fleet::{Fleet, Shape, host_name, must_name, report};
-pub use rss::rss_bytes;
+pub use fleet::{Fleet, Shape, Taker, host_name, must_name, report};
+pub use local::{Hands, Local, NoLedger, Started};
+pub use rss::{cpu_time, rss_bytes};
 
 /// Whether the benches are only to be tried: no large fleets, no long measurements. It is so with
 /// `--test`, and without the `--bench` that cargo gives when it benches.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use storage::log::LogConfig;
 
 /// Settings of one node's ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,12 @@ pub struct Config {
     /// Entries that stay in the log below the newest snapshot, so that a node that was away for a
     /// while catches up without one.
     pub log_keep_entries: u64,
+    /// Bytes of entries that stay in the log below the newest snapshot, at most, whatever their
+    /// number.
+    pub log_keep_bytes: u64,
+    /// Bytes of entries that the leader keeps, at most, while a node in contact catches up or is sent a
+    /// snapshot.
+    pub log_hold_bytes: u64,
     /// Commands in one entry end at this size, bytes; a larger command has an entry of its own.
     pub batch_bytes_max: usize,
     /// Largest command accepted, encoded, bytes.
@@ -66,8 +73,10 @@ pub struct Config {
     pub watch_events_max: usize,
     /// Changed rows kept in memory for watchers, over all events.
     pub watch_changes_max: usize,
-    /// Revisions kept in the journal.
+    /// Revisions kept in the journal, at most.
     pub journal_rows_max: u64,
+    /// Bytes of rows kept in the journal, at most; the rows of the newest entry are kept always.
+    pub journal_bytes_max: u64,
     /// The state hash is compared across nodes once in so many entries.
     pub hash_check_entries: u64,
     /// How often the leader looks after its nodes, and a follower confirms its quorum,
@@ -97,6 +106,8 @@ impl Default for Config {
             snapshot_every_entries: 20_000,
             snapshot_every_bytes: 256 << 20,
             log_keep_entries: 10_000,
+            log_keep_bytes: 128 << 20,
+            log_hold_bytes: 1 << 30,
             batch_bytes_max: 256 << 10,
             command_bytes_max: 2 << 20,
             entries_in_flight_max: 2,
@@ -111,6 +122,7 @@ impl Default for Config {
             watch_events_max: 8_192,
             watch_changes_max: 262_144,
             journal_rows_max: 250_000,
+            journal_bytes_max: 512 << 20,
             hash_check_entries: 1_024,
             duty_ms: 500,
             node_lost_ms: 5_000,
@@ -119,6 +131,9 @@ impl Default for Config {
         }
     }
 }
+
+/// Bytes of a log record that are not of its commands: its head, term, stamp and padding.
+const FRAME_BYTES_MAX: u64 = 128;
 
 /// A setting that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +180,20 @@ impl Config {
         }
     }
 
+    /// Bytes of the log's files at most, but for what is written while one checkpoint is made: the
+    /// next one is due when it is done. On the leader, while another node catches up, it may be
+    /// `log_hold_bytes` more.
+    ///
+    /// What is kept below a snapshot, twice what makes the next one due (the newer half gathers while
+    /// the older is written down), the frames of the entries, and the segments that are begun, being
+    /// prepared or spare.
+    pub fn log_bytes_bound(&self, log: &LogConfig) -> u64 {
+        let frames = self.snapshot_every_entries.saturating_mul(FRAME_BYTES_MAX);
+        let due = self.snapshot_every_bytes.saturating_add(frames);
+        let files = (log.spare_segments_max as u64 + 3).saturating_mul(log.segment_bytes);
+        due.saturating_mul(2).saturating_add(self.log_keep_bytes).saturating_add(files)
+    }
+
     /// The same for Raft. Snapshots are triggered by us; purging follows a durable snapshot.
     pub(crate) fn raft(&self) -> Result<Arc<openraft::Config>, BadConfig> {
         self.validate()?;
@@ -179,7 +208,8 @@ impl Config {
             // Only what is no longer in the log is sent as a snapshot.
             replication_lag_threshold: u64::MAX / 2,
             snapshot_policy: openraft::SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: self.log_keep_entries,
+            // `purge` does it.
+            max_in_snapshot_log_to_keep: u64::MAX,
             purge_batch_size: 1,
             enable_pre_vote: Some(true),
             enable_leader_restore: Some(false),

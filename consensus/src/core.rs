@@ -7,6 +7,7 @@ use crate::{
     Config, Error, Lane, Leadership, Leases, Method, Peer, Target, Transport, TransportError,
     entry::{self, Entry},
     machine::{Machine, Shared},
+    purge::Transfers,
     queue::Log,
     types::{Answers, Types},
     wire::{self, ForwardAnswer, ForwardRequest},
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) leases: Leases,
+    pub(crate) transfers: Transfers,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
 }
 

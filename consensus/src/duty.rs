@@ -1,13 +1,13 @@
 //! What a node does for the cluster by itself, a few times a second.
 //!
 //! The leader says which nodes are in contact, raises the rules level when every node knows it, and
-//! triggers snapshots like everybody else. Each node confirms through the leader that it still
+//! triggers snapshots and purges the log like everybody else. Each node confirms through the leader that it still
 //! belongs to a majority, which bounds the leases it may grant. All of it is safe to repeat.
 //!
 //! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
 //! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
-use crate::{core::Core, entry, entry::Queued, forward, queue::Queue, reads::Reads};
+use crate::{core::Core, entry, entry::Queued, forward, purge, queue::Queue, reads::Reads};
 use model::{Caller, Command, Heartbeats, NodeId};
 use std::{
     collections::BTreeMap,
@@ -25,6 +25,7 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
     loop {
         ticks.tick().await;
         snapshot(&core).await;
+        purge::purge(&core).await;
         let leadership = *core.leadership.borrow();
         if !leadership.is_leader {
             led_since = None;

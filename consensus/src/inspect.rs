@@ -6,7 +6,7 @@
 
 use crate::{
     entry::{self, Entry},
-    keep::{Keep, Position},
+    keep::{JournalLimits, Keep, Position},
     log_store::{COMMITTED, PURGED, VOTE},
     snapshot,
     snapshot_files::{Reading, StoredMeta},
@@ -45,6 +45,8 @@ pub struct LogReport {
 pub struct SnapshotReport {
     /// Name of its file.
     pub file: String,
+    /// Its format.
+    pub format: u32,
     /// Its size.
     pub bytes: u64,
     /// The log index it covers.
@@ -57,6 +59,8 @@ pub struct SnapshotReport {
 
 /// The materialised state.
 pub struct StoreReport {
+    /// The format of its rows.
+    pub format: u32,
     /// The log index it has applied.
     pub applied: Option<u64>,
     /// Its revision.
@@ -67,6 +71,8 @@ pub struct StoreReport {
     pub rows: BTreeMap<String, u64>,
     /// Oldest and newest revision in the journal.
     pub journal: Option<(u64, u64)>,
+    /// Bytes of the journal's rows, by its own count.
+    pub journal_bytes: u64,
     /// Whether the state was compared with the one that snapshot and log lead to.
     pub replayed: bool,
 }
@@ -97,13 +103,14 @@ pub async fn inspect<D: Disk, K: Kv>(
     let newest = snapshots(disk, &dir.join("snapshots"), &mut report).await?;
     let mut kept = None;
     if let Some((kv, path)) = store {
-        let keep = Keep::new(Arc::new(kv.clone()), u64::MAX);
-        match keep.load() {
-            Ok(found) => kept = found,
+        match load(kv, path) {
+            Ok((keep, found)) => {
+                if let Some((position, state)) = &found {
+                    report.store = Some(store_report(&keep, position, state)?);
+                }
+                kept = found;
+            }
             Err(fault) => report.findings.push(Finding::of(&fault, path, Remedy::Nothing)),
-        }
-        if let Some((position, state)) = &kept {
-            report.store = Some(store_report(&keep, position, state)?);
         }
     }
     let log_dir = dir.join("log");
@@ -122,6 +129,17 @@ pub async fn inspect<D: Disk, K: Kv>(
         }
     }
     Ok(report)
+}
+
+/// What a store holds.
+type Kept = (Keep, Option<(Position, State)>);
+
+/// Reads a store whose format is known.
+fn load<K: Kv>(kv: &K, path: &Path) -> Result<Kept, Fault> {
+    storage::kv::check_format(kv, path)?;
+    let keep = Keep::open(Arc::new(kv.clone()), JournalLimits::none())?;
+    let found = keep.load()?;
+    Ok((keep, found))
 }
 
 /// Reads every snapshot; answers the state of the newest whole one.
@@ -149,6 +167,7 @@ async fn snapshots<D: Disk>(
             Ok((bytes, index, position, state)) => {
                 report.snapshots.push(SnapshotReport {
                     file: name.file(),
+                    format: storage::snapshot::VERSION,
                     bytes,
                     index,
                     revision: position.globals.revision.0,
@@ -259,10 +278,13 @@ fn store_report(keep: &Keep, position: &Position, state: &State) -> Result<Store
     }
     Ok(StoreReport {
         applied: position.applied.map(|id| id.index),
+        // Another one would not have been read.
+        format: storage::kv::FORMAT,
         revision: position.globals.revision.0,
         hash: position.hash,
         rows,
         journal: keep.journal_bounds()?,
+        journal_bytes: keep.journal_extent()?.bytes,
         replayed: false,
     })
 }

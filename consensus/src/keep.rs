@@ -3,22 +3,23 @@
 //! One batch per log entry holds all three, so they agree after any crash. None of it is truth: a
 //! store that is missing, damaged or does not have the hash it says is emptied and rebuilt from
 //! snapshot and log. The journal is the history for watches, audit and time travel; a node that was
-//! rebuilt has none older than its snapshot.
+//! rebuilt has none older than its snapshot. `journal` has its rows and its bounds.
+
+mod journal;
+
+pub use journal::JournalRow;
+pub(crate) use journal::{Extent, JournalLimits};
 
 use crate::{
-    WatchEvent,
     entry::Step,
-    publish::History,
+    snapshot::TURN_ROWS,
     types::{LogId, StoredMembership},
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use model::{
-    Caller, Change, Command, Event, Globals, Key, Outcome, RequestId, Revision, Row, State,
-    Timestamp,
-};
+use model::{Globals, Key, Loading, Row, State};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use storage::{Batch, Fault, Kv, codec, keyspace::Space};
 
 /// [`Kv`] without its type.
@@ -50,7 +51,10 @@ impl<K: Kv> AnyKv for K {
 /// Where the stored rows stand in history. Appended only.
 #[derive(Serialize, Deserialize)]
 enum StoredPosition {
+    /// Before the journal was measured.
     V1(Position),
+    /// With what is in the journal.
+    V2(Position, Extent),
 }
 
 /// Where a state stands in history.
@@ -62,85 +66,58 @@ pub(crate) struct Position {
     pub(crate) hash: u128,
 }
 
-/// One revision as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalRow {
-    /// The revision.
-    pub revision: Revision,
-    /// Its time.
-    pub time: Timestamp,
-    /// Who asked.
-    pub caller: Caller,
-    /// By which request.
-    pub request_id: Option<RequestId>,
-    /// What was asked.
-    pub command: Command,
-    /// What was answered; a refusal is history too.
-    pub outcome: Outcome,
-    /// What happened.
-    pub events: Vec<Event>,
-    /// Which rows it touched, before and after.
-    pub changes: Vec<Change>,
-}
-
-#[derive(Deserialize)]
-enum StoredJournalRow {
-    V1(JournalRow),
-}
-
-/// The same bytes as [`StoredJournalRow`], without owning them.
-#[derive(Serialize)]
-enum StoredJournalRef<'a> {
-    V1(JournalRef<'a>),
-}
-
-#[derive(Serialize)]
-struct JournalRef<'a> {
-    revision: Revision,
-    time: Timestamp,
-    caller: &'a Caller,
-    request_id: &'a Option<RequestId>,
-    command: &'a Command,
-    outcome: &'a Outcome,
-    events: &'a [Event],
-    changes: &'a [Change],
-}
-
 const POSITION: &[u8] = b"state-position";
-/// Rows read or written at once while the whole store is walked.
+/// Rows read at once while the whole store is walked.
 const PAGE_ROWS: usize = 1_024;
 
 fn state_key(key: &Key) -> Result<Vec<u8>, Fault> {
     codec::encode(key).map(|bytes| Space::State.key(&bytes))
 }
 
-fn journal_key(revision: Revision) -> Vec<u8> {
-    Space::Journal.key(&revision.0.to_be_bytes())
-}
-
 /// The materialised state of one node.
 #[derive(Clone)]
 pub(crate) struct Keep {
     kv: Arc<dyn AnyKv>,
-    journal_rows_max: u64,
+    limits: JournalLimits,
+    /// What is in the journal.
+    extent: Arc<Mutex<Extent>>,
 }
 
 impl Keep {
-    pub(crate) fn new(kv: Arc<dyn AnyKv>, journal_rows_max: u64) -> Self {
-        Self { kv, journal_rows_max }
+    /// The state in a store. What is in its journal is read, or counted if the store does not say.
+    pub(crate) fn open(kv: Arc<dyn AnyKv>, limits: JournalLimits) -> Result<Self, Fault> {
+        let keep = Self { kv, limits, extent: Arc::default() };
+        let extent = match keep.position()? {
+            Some(StoredPosition::V2(_, extent)) => extent,
+            Some(StoredPosition::V1(_)) => keep.count_journal()?,
+            None => Extent::default(),
+        };
+        keep.extent(|current| *current = extent);
+        Ok(keep)
+    }
+
+    fn position(&self) -> Result<Option<StoredPosition>, Fault> {
+        let found = self.kv.get(&Space::Meta.key(POSITION))?;
+        found.map(|bytes| codec::decode(&bytes)).transpose()
+    }
+
+    fn extent<R>(&self, f: impl FnOnce(&mut Extent) -> R) -> R {
+        f(&mut self.extent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The state that is stored, if a whole one is. One without the hash it should have is corrupt.
     pub(crate) fn load(&self) -> Result<Option<(Position, State)>, Fault> {
-        let Some(bytes) = self.kv.get(&Space::Meta.key(POSITION))? else { return Ok(None) };
-        let StoredPosition::V1(position) = codec::decode(&bytes)?;
-        let mut rows = Vec::new();
+        let position = match self.position()? {
+            None => return Ok(None),
+            Some(StoredPosition::V1(position) | StoredPosition::V2(position, _)) => position,
+        };
+        let mut loading = Loading::new(position.globals.clone());
         self.walk(Space::State, |key, value| {
             let key: Key = codec::decode(key.get(1..).unwrap_or_default())?;
-            rows.push((key, codec::decode::<Row>(value)?));
+            loading.put(key, codec::decode::<Row>(value)?);
             Ok(())
         })?;
-        let state = State::load(position.globals.clone(), rows.into_iter());
+        let state = loading.finish();
         let (stored, found) = (position.hash, state.hash());
         if stored != found {
             let detail = format!("its hash is {found:032x}, it should be {stored:032x}");
@@ -173,60 +150,55 @@ impl Keep {
 
     /// Stores what an entry did. Visible at return, durable some time later.
     pub(crate) fn write(&self, position: &Position, steps: &[Step]) -> Result<(), Fault> {
-        let mut batch = Batch::new();
-        for step in steps {
-            for change in &step.applied.changes {
-                put_row(&mut batch, &change.key, change.after.as_ref())?;
+        self.extent(|current| {
+            let mut extent = *current;
+            let mut batch = Batch::new();
+            for step in steps {
+                for change in &step.applied.changes {
+                    put_row(&mut batch, &change.key, change.after.as_ref())?;
+                }
             }
-            let row = StoredJournalRef::V1(JournalRef {
-                revision: step.revision,
-                time: step.time,
-                caller: &step.queued.caller,
-                request_id: &step.queued.request_id,
-                command: &step.queued.command,
-                outcome: &step.applied.outcome,
-                events: &step.applied.events,
-                changes: &step.applied.changes,
-            });
-            batch.put(journal_key(step.revision), codec::encode(&row)?);
-            if let Some(old) = step.revision.0.checked_sub(self.journal_rows_max) {
-                batch.remove(journal_key(Revision(old)));
-            }
-        }
-        put_position(&mut batch, position)?;
-        self.kv.apply(batch)
+            self.put_journal(&mut batch, &mut extent, steps)?;
+            put_position(&mut batch, position, extent)?;
+            self.kv.apply(batch)?;
+            *current = extent;
+            Ok(())
+        })
     }
 
-    /// Replaces everything stored by `state`. A crash half-way leaves no position, so that the rest
-    /// is not taken for a state.
-    pub(crate) fn replace(&self, position: &Position, state: &State) -> Result<(), Fault> {
-        self.clear()?;
+    /// Replaces everything stored by `state`, a few rows at a time. A crash half-way leaves no
+    /// position, so that the rest is not taken for a state.
+    pub(crate) async fn replace(&self, position: &Position, state: &State) -> Result<(), Fault> {
+        self.clear().await?;
         let mut batch = Batch::new();
         for (key, row) in state.rows() {
             put_row(&mut batch, &key, Some(&row))?;
-            if batch.len() >= PAGE_ROWS {
+            if batch.len() >= TURN_ROWS {
                 self.kv.apply(std::mem::take(&mut batch))?;
+                tokio::task::yield_now().await;
             }
         }
-        put_position(&mut batch, position)?;
+        put_position(&mut batch, position, Extent::default())?;
         self.kv.apply(batch)
     }
 
-    /// Removes state and journal; what else is in the store stays.
-    pub(crate) fn clear(&self) -> Result<(), Fault> {
+    /// Removes state and journal, a few rows at a time; what else is in the store stays.
+    pub(crate) async fn clear(&self) -> Result<(), Fault> {
         let mut batch = Batch::new();
         batch.remove(Space::Meta.key(POSITION));
         self.kv.apply(batch)?;
+        self.extent(|current| *current = Extent::default());
         for space in [Space::State, Space::Journal] {
             let (from, to) = space.bounds();
             loop {
-                let page = self.kv.range(&from, &to, PAGE_ROWS)?;
+                let page = self.kv.range(&from, &to, TURN_ROWS)?;
                 if page.is_empty() {
                     break;
                 }
                 let mut batch = Batch::new();
                 page.into_iter().for_each(|(key, _)| batch.remove(key));
                 self.kv.apply(batch)?;
+                tokio::task::yield_now().await;
             }
         }
         Ok(())
@@ -237,29 +209,6 @@ impl Keep {
         self.kv.sync().await
     }
 
-    /// The oldest and the newest revision in the journal.
-    pub(crate) fn journal_bounds(&self) -> Result<Option<(u64, u64)>, Fault> {
-        let mut bounds = None;
-        self.walk(Space::Journal, |key, _| {
-            let bytes = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
-            let revision = u64::from_be_bytes(bytes.unwrap_or_default());
-            bounds = Some((bounds.map_or(revision, |(oldest, _)| oldest), revision));
-            Ok(())
-        })?;
-        Ok(bounds)
-    }
-
-    /// Up to `max` journal rows above `after`.
-    pub(crate) fn journal(&self, after: Revision, max: usize) -> Result<Vec<JournalRow>, Fault> {
-        let (_, to) = Space::Journal.bounds();
-        let rows = self.kv.range(&journal_key(after.next()), &to, max)?;
-        rows.iter()
-            .map(|(_, value)| {
-                let StoredJournalRow::V1(row) = codec::decode(value)?;
-                Ok(row)
-            })
-            .collect()
-    }
 }
 
 fn put_row(batch: &mut Batch, key: &Key, row: Option<&Row>) -> Result<(), Fault> {
@@ -270,28 +219,8 @@ fn put_row(batch: &mut Batch, key: &Key, row: Option<&Row>) -> Result<(), Fault>
     Ok(())
 }
 
-fn put_position(batch: &mut Batch, position: &Position) -> Result<(), Fault> {
-    let stored = StoredPosition::V1(position.clone());
+fn put_position(batch: &mut Batch, position: &Position, extent: Extent) -> Result<(), Fault> {
+    let stored = StoredPosition::V2(position.clone(), extent);
     batch.put(Space::Meta.key(POSITION), codec::encode(&stored)?);
     Ok(())
-}
-
-impl History for Keep {
-    fn page(&self, after: Revision, max: usize) -> Result<Vec<WatchEvent>, Fault> {
-        let rows = self.journal(after, max)?;
-        let event = |row: JournalRow| WatchEvent {
-            revision: row.revision,
-            time: row.time,
-            caller: row.caller,
-            changes: row.changes.into(),
-        };
-        Ok(rows.into_iter().map(event).collect())
-    }
-
-    fn oldest(&self) -> Option<Revision> {
-        let (from, to) = Space::Journal.bounds();
-        let first = self.kv.range(&from, &to, 1).ok()?;
-        let (key, _) = first.first()?;
-        Some(Revision(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?)))
-    }
 }

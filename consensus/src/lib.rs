@@ -28,6 +28,7 @@ mod membership;
 mod memory_ledger;
 mod network;
 mod publish;
+mod purge;
 mod queue;
 mod raft_ledger;
 mod reads;

@@ -6,6 +6,7 @@
 
 use crate::types::{LogId, RaftEntry, Types, Vote};
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use openraft::{
     OptionalSend,
     storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage},
@@ -91,6 +92,25 @@ fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 impl<D: Disk> RaftLogReader<Types> for LogStore<D> {
+    /// A page at a time: after a restart the range is everything since the last checkpoint.
+    async fn entries_stream<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: R,
+    ) -> impl futures::Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend {
+        let store = self.clone();
+        let pages = stream::try_unfold(bounds(&range), move |(from, to)| {
+            let store = store.clone();
+            async move {
+                let page = store.read(from, to, store.read_bytes_max).await?;
+                let Some(last) = page.last().map(|entry| entry.log_id.index) else {
+                    return Ok::<_, io::Error>(None);
+                };
+                Ok(Some((stream::iter(page.into_iter().map(Ok)), (last + 1, to))))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,

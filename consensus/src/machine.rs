@@ -24,18 +24,43 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
-use storage::Fault;
+use storage::{
+    Disk, Fault,
+    log::{Log, LogStatus},
+};
 use tokio::sync::watch;
 
 /// State hashes remembered for comparison.
 const HASHES_MAX: usize = 64;
 
-/// Waits until the log is durable as it is.
-pub(crate) type FlushLog = Box<dyn Fn() -> BoxFuture<'static, Result<(), Fault>> + Send + Sync>;
+/// [`Log`] without its type.
+pub(crate) trait LogFiles: Send + Sync + 'static {
+    /// Waits until the log is durable as it is.
+    fn flush(&self) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Where it stands.
+    fn status(&self) -> LogStatus;
+    /// The last entry below those up to `last` that fit into `bytes_max`; `None` when all fit.
+    fn last_beyond(&self, last: u64, bytes_max: u64) -> Option<u64>;
+}
+
+impl<D: Disk> LogFiles for Log<D> {
+    fn flush(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(Log::flush(self))
+    }
+
+    fn status(&self) -> LogStatus {
+        Log::status(self)
+    }
+
+    fn last_beyond(&self, last: u64, bytes_max: u64) -> Option<u64> {
+        let first = self.first_within(last, bytes_max);
+        first.checked_sub(1).filter(|beyond| *beyond >= self.first_index())
+    }
+}
 
 /// What the machine shares with the ledger around it.
 pub(crate) struct Shared {
@@ -45,8 +70,10 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<dyn Snapshots>,
     /// Log index of the newest applied entry.
     pub(crate) applied_index: watch::Sender<Option<u64>>,
-    /// Makes durable what was done to the log.
-    pub(crate) flush_log: FlushLog,
+    /// The log below Raft.
+    pub(crate) log: Arc<dyn LogFiles>,
+    /// Log index of the newest entry in the state that was found in the store.
+    pub(crate) restored_index: OnceLock<u64>,
     hashes: Mutex<Hashes>,
     /// Entries and bytes applied since the newest snapshot.
     pub(crate) entries_since: AtomicU64,
@@ -64,15 +91,16 @@ impl Shared {
         config: Arc<Config>,
         published: Arc<Published>,
         keep: Keep,
-        (snapshots, flush_log): (Arc<dyn Snapshots>, FlushLog),
+        (snapshots, log): (Arc<dyn Snapshots>, Arc<dyn LogFiles>),
     ) -> Arc<Self> {
         Arc::new(Self {
-            flush_log,
+            log,
             config,
             published,
             keep,
             snapshots,
             applied_index: watch::Sender::new(None),
+            restored_index: OnceLock::new(),
             hashes: Mutex::default(),
             entries_since: AtomicU64::new(0),
             bytes_since: AtomicU64::new(0),
@@ -119,7 +147,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Self {
-        shared.applied_index.send_replace(position.applied.map(|id| id.index));
+        let applied = position.applied.map(|id| id.index);
+        shared.applied_index.send_replace(applied);
+        if let Some(index) = applied {
+            shared.restored_index.get_or_init(|| index);
+        }
         Self { shared, applied: position.applied, membership: position.membership }
     }
 
@@ -164,7 +196,8 @@ impl Machine {
         }
         if rules > model::RULES_MAX {
             let known = model::RULES_MAX;
-            return Err(Fault::Version { what: "rules of a log entry", found: rules, known });
+            let (what, path) = ("rules of a log entry", PathBuf::new());
+            return Err(Fault::Version { what, path, found: rules, known });
         }
         let bytes: usize = commands.iter().map(|blob| blob.0.len()).sum();
         self.shared.bytes_since.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -250,7 +283,7 @@ impl RaftStateMachine<Types> for Machine {
             Content::Received(writer) => {
                 // The log may have been cut to make way for this. Were the snapshot durable and
                 // the cut not, they would contradict each other at the next start.
-                (self.shared.flush_log)().await?;
+                self.shared.log.flush().await?;
                 let stored = writer.finish().await?;
                 snapshots.finished(stored.clone()).await?;
                 stored
@@ -262,7 +295,7 @@ impl RaftStateMachine<Types> for Machine {
             let path = PathBuf::from(stored.name.id);
             return Err(Fault::Corrupt { what: "snapshot", path, offset: 0, detail }.into());
         }
-        self.shared.keep.replace(&position, &state)?;
+        self.shared.keep.replace(&position, &state).await?;
         self.applied = position.applied;
         self.membership = position.membership;
         tracing::info!(revision = %position.globals.revision, "installed a snapshot");

@@ -7,6 +7,7 @@
 use crate::{
     Config, Lane, Method, Peer, Target, Transport, TransportError,
     entry::Blob,
+    purge::Transfers,
     snapshot::Content,
     types::{Types, Vote},
     wire::{self, ChunkAnswer, SnapshotChunk},
@@ -32,6 +33,7 @@ pub(crate) struct Network {
     pub(crate) me: NodeId,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) config: Arc<Config>,
+    pub(crate) transfers: Transfers,
 }
 
 impl Network {
@@ -41,6 +43,7 @@ impl Network {
             target: Target { id: NodeId(id), peer: peer.clone(), lane },
             transport: self.transport.clone(),
             config: self.config.clone(),
+            transfers: self.transfers.clone(),
         }
     }
 }
@@ -67,6 +70,7 @@ pub(crate) struct Client {
     target: Target,
     transport: Arc<dyn Transport>,
     config: Arc<Config>,
+    transfers: Transfers,
 }
 
 impl Client {
@@ -100,7 +104,8 @@ impl Client {
         }
     }
 
-    /// Sends all chunks, and begins again when the follower lost its place.
+    /// Sends all chunks that the follower has not got from an earlier try, and begins again when it
+    /// lost its place.
     async fn send_snapshot(
         &self,
         vote: Vote,
@@ -114,28 +119,41 @@ impl Client {
         };
         for _ in 0..RESTARTS_MAX {
             let mut reader = place.reader(stored).await.map_err(unreachable)?;
-            let mut offset = 0;
+            // What the follower holds, and where the next bytes read begin.
+            let (mut held, mut at) = (0, 0);
             let mut next = reader.next().await.map_err(unreachable)?;
-            while let Some(bytes) = next {
+            'chunks: while let Some(bytes) = next {
                 next = reader.next().await.map_err(unreachable)?;
-                let last = next.is_none();
-                let sent = bytes.len() as u64;
-                let meta = snapshot.meta.clone();
-                let bytes = Blob(bytes.to_vec());
-                let chunk = SnapshotChunk::V1 { vote, meta, offset, bytes, last };
-                // The last answer comes only after the follower has installed all of it.
-                let chunk_ms = Duration::from_millis(self.config.snapshot_chunk_ms);
-                let now = Instant::now();
-                let until = if last { deadline } else { deadline.min(now + chunk_ms) };
-                let ttl = until.saturating_duration_since(now);
-                match self.call(Method::Snapshot, &chunk, ttl).await? {
-                    ChunkAnswer::Received => offset += sent,
-                    ChunkAnswer::Restart => break,
-                    ChunkAnswer::Installed(response) => return Ok(response),
+                let (end, last) = (at + bytes.len() as u64, next.is_none());
+                while held < end {
+                    let from = usize::try_from(held.saturating_sub(at)).unwrap_or(bytes.len());
+                    let (meta, offset) = (snapshot.meta.clone(), held);
+                    let rest = Blob(bytes.get(from..).unwrap_or_default().to_vec());
+                    let chunk = SnapshotChunk::V1 { vote, meta, offset, bytes: rest, last };
+                    match self.send_chunk(&chunk, last, deadline).await? {
+                        ChunkAnswer::Received => held = end,
+                        ChunkAnswer::At { next } if next > held => held = next,
+                        ChunkAnswer::At { .. } | ChunkAnswer::Restart => break 'chunks,
+                        ChunkAnswer::Installed(response) => return Ok(response),
+                    }
                 }
+                at = end;
             }
         }
         refused("the follower lost its place in the snapshot again and again")
+    }
+
+    async fn send_chunk(
+        &self,
+        chunk: &SnapshotChunk,
+        last: bool,
+        deadline: Instant,
+    ) -> Result<ChunkAnswer, RPCError<Types>> {
+        // The last answer comes only after the follower has installed all of it.
+        let now = Instant::now();
+        let chunk_ms = Duration::from_millis(self.config.snapshot_chunk_ms);
+        let until = if last { deadline } else { deadline.min(now + chunk_ms) };
+        self.call(Method::Snapshot, chunk, until.saturating_duration_since(now)).await
     }
 }
 
@@ -193,6 +211,8 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let deadline = Instant::now() + option.soft_ttl();
+        let covers = snapshot.meta.last_log_id.as_ref();
+        let _under_way = self.transfers.begin(self.target.id.0, covers);
         let send = pin!(self.send_snapshot(vote, snapshot, deadline));
         match select(send, pin!(cancel)).await {
             Either::Left((answer, _)) => answer.map_err(StreamingError::from),

@@ -14,10 +14,11 @@ use crate::{
     entry::{self, Queued},
     forward,
     log_store::LogStore,
-    machine::{FlushLog, Machine, Shared},
+    machine::{Machine, Shared},
     membership, memory_ledger,
     network::Network,
     publish::{Published, RingLimits},
+    purge::Transfers,
     queue::Queue,
     reads::Reads,
     snapshot::Snapshots,
@@ -36,7 +37,7 @@ use std::{
 use storage::{
     Disk, Fault,
     kv::KvHome,
-    log::{Log, LogConfig},
+    log::{Log, LogConfig, LogStatus},
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
@@ -145,11 +146,7 @@ impl RaftLedger {
         let config = Arc::new(config);
         let log_dir = dir.join(LOG);
         let log = open_log(disk, &log_dir, log_config).await?;
-        let flushed = log.clone();
-        let flush_log: FlushLog = Box::new(move || {
-            let log = flushed.clone();
-            Box::pin(async move { log.flush().await })
-        });
+        let log_files = Arc::new(log.clone());
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
         let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
         let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
@@ -160,9 +157,15 @@ impl RaftLedger {
             changes_max: config.watch_changes_max,
         };
         let published = Published::new(state, limits, Some(Arc::new(keep.clone())));
-        let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), flush_log));
+        let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), log_files));
         let machine = Machine::new(shared.clone(), position);
-        let network = Network { me: node_id, transport: transport.clone(), config: config.clone() };
+        let transfers = Transfers::default();
+        let network = Network {
+            me: node_id,
+            transport: transport.clone(),
+            config: config.clone(),
+            transfers: transfers.clone(),
+        };
         let raft = Raft::new(node_id.0, raft_config, network, log_store, machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
@@ -174,6 +177,7 @@ impl RaftLedger {
             transport,
             leadership: watch::Sender::new(Leadership::default()),
             leases: Leases::default(),
+            transfers,
             stopped: watch::Sender::new(None),
         });
         let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);
@@ -264,7 +268,13 @@ impl RaftLedger {
             applied_index: metrics.last_applied.map(|id| id.index),
             snapshot_index: metrics.snapshot.map(|id| id.index),
             purged_index: metrics.purged.map(|id| id.index),
+            restored_index: self.inner.core.shared.restored_index.get().copied(),
         }
+    }
+
+    /// Figures of the log's files.
+    pub fn log_status(&self) -> LogStatus {
+        self.inner.core.shared.log.status()
     }
 
     /// Resolves when this ledger has stopped, with the reason. The node must then end its
@@ -332,6 +342,9 @@ pub struct LedgerStatus {
     pub snapshot_index: Option<u64>,
     /// Last entry purged from the log here.
     pub purged_index: Option<u64>,
+    /// Last entry in the state that was in the store when this node started; what follows it was
+    /// applied again.
+    pub restored_index: Option<u64>,
 }
 
 impl Ledger for RaftLedger {

@@ -119,13 +119,28 @@ impl PeerService {
         let SnapshotChunk::V1 { vote, meta, offset, bytes, last } = chunk;
         let taken = self.receiving(|receiving| receiving.take());
         let idle = Duration::from_millis(self.inner.core.config.snapshot_idle_ms);
+        let whose = (vote.leader_id, &meta);
         let mut transfer = match taken {
-            Some(transfer) if transfer.follows(&meta, offset, idle) => transfer,
-            // Of another transfer, sent twice, or the place is lost: the leader begins again.
-            Some(_) | None if offset != 0 => return Ok(ChunkAnswer::Restart),
-            Some(_) | None => {
+            Some(transfer) if transfer.is_of(whose, idle) && transfer.position() == offset => {
+                transfer
+            }
+            // An answer was lost, or the wire was cut: it goes on where it stands.
+            Some(transfer) if transfer.is_of(whose, idle) && transfer.position() > offset => {
+                let next = transfer.position();
+                self.receiving(|receiving| *receiving = Some(transfer));
+                return Ok(ChunkAnswer::At { next });
+            }
+            other => {
+                if let Some(stale) = other {
+                    stale.discard().await.map_err(storing)?;
+                }
+                // The place is lost: the leader begins again.
+                if offset != 0 {
+                    return Ok(ChunkAnswer::Restart);
+                }
                 let files = &self.inner.core.shared.snapshots;
-                Receiving::begin(&**files, meta.clone()).await.map_err(storing)?
+                let (leader, meta) = (vote.leader_id, meta.clone());
+                Receiving::begin(&**files, leader, meta).await.map_err(storing)?
             }
         };
         transfer.append(Bytes::from(bytes.0)).await.map_err(storing)?;

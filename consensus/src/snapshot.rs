@@ -6,10 +6,10 @@
 //! The position holds the hash of the state, and reading compares it: what was damaged on its way
 //! cannot become a state. The same bytes travel to a follower, cut into chunks anywhere.
 
-use crate::{entry::Blob, keep::Position, types::SnapshotMeta};
+use crate::{entry::Blob, keep::Position, types::{LeaderId, SnapshotMeta}};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
-use model::{Key, Row, State};
+use model::{Key, Loading, Row, State};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use storage::{Fault, codec, snapshot::SnapshotName};
@@ -20,6 +20,9 @@ pub(crate) const DIVERGENCE_NOTE: &str = "diverged";
 
 /// Bytes of rows that one piece holds, about.
 const PIECE_BYTES: usize = 256 << 10;
+/// Rows encoded, decoded or stored before others have a turn. The thread also answers proposals and
+/// heartbeats, and a proposal waits for a few turns: a tenth of a millisecond each is not felt.
+pub(crate) const TURN_ROWS: usize = 32;
 /// Bytes that one piece may claim.
 const PIECE_BYTES_MAX: usize = 64 << 20;
 
@@ -49,6 +52,8 @@ pub(crate) trait SnapshotWriter: Send + Sync {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
     /// Makes it durable, under its name.
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Stored, Fault>>;
+    /// Removes what was written.
+    fn discard(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
 }
 
 /// A file that is being read.
@@ -93,23 +98,26 @@ fn piece<T: Serialize>(value: &T) -> Result<Bytes, Fault> {
     }
 }
 
-/// Writes a state to a new file.
+/// Writes a state to a new file. Whatever its size, nobody else on this thread waits for more than a
+/// few rows of it.
 pub(crate) async fn write(
     mut writer: Box<dyn SnapshotWriter>,
     position: &Position,
     state: &State,
 ) -> Result<Stored, Fault> {
-    let rows = state.rows().count() as u64;
+    let rows = state.rows_count() as u64;
     writer.write(piece(&Header::V1 { position: position.clone(), rows })?).await?;
     let mut page = Vec::new();
     let mut bytes = 0;
-    for (key, row) in state.rows() {
+    for (number, (key, row)) in state.rows().enumerate() {
         let encoded = codec::encode(&(key, row))?;
         bytes += encoded.len();
         page.push(Blob(encoded));
         if bytes >= PIECE_BYTES {
             bytes = 0;
             writer.write(piece(&std::mem::take(&mut page))?).await?;
+        }
+        if number % TURN_ROWS == 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -137,18 +145,23 @@ pub(crate) async fn copy(
 pub(crate) async fn read(reader: Box<dyn SnapshotReader>) -> Result<(Position, State), Fault> {
     let mut pieces = Pieces { reader, buffer: BytesMut::new(), offset: 0 };
     let Header::V1 { position, rows } = pieces.next().await?;
-    let mut found: Vec<(Key, Row)> = Vec::new();
-    while (found.len() as u64) < rows {
+    let mut loading = Loading::new(position.globals.clone());
+    let mut found = 0;
+    while found < rows {
         let page: Vec<Blob> = pieces.next().await?;
         if page.is_empty() {
             return Err(pieces.damaged("it has an empty piece"));
         }
-        for blob in page {
-            found.push(codec::decode(&blob.0)?);
+        found += page.len() as u64;
+        for (number, blob) in page.into_iter().enumerate() {
+            let (key, row): (Key, Row) = codec::decode(&blob.0)?;
+            loading.put(key, row);
+            if number % TURN_ROWS == 0 {
+                tokio::task::yield_now().await;
+            }
         }
-        tokio::task::yield_now().await;
     }
-    let state = State::load(position.globals.clone(), found.into_iter());
+    let state = loading.finish();
     match state.hash() == position.hash {
         true => Ok((position, state)),
         false => Err(pieces.damaged("its rows do not have the hash it says")),
@@ -192,6 +205,7 @@ impl Pieces {
 
 /// A snapshot that arrives in chunks.
 pub(crate) struct Receiving {
+    leader: LeaderId,
     meta: SnapshotMeta,
     writer: Box<dyn SnapshotWriter>,
     next: u64,
@@ -201,15 +215,27 @@ pub(crate) struct Receiving {
 impl Receiving {
     pub(crate) async fn begin(
         snapshots: &dyn Snapshots,
+        leader: LeaderId,
         meta: SnapshotMeta,
     ) -> Result<Self, Fault> {
         let writer = snapshots.create(&meta).await?;
-        Ok(Self { meta, writer, next: 0, since: Instant::now() })
+        Ok(Self { leader, meta, writer, next: 0, since: Instant::now() })
     }
 
-    /// Whether a chunk goes on where this transfer stands.
-    pub(crate) fn follows(&self, meta: &SnapshotMeta, offset: u64, idle: Duration) -> bool {
-        self.meta == *meta && self.next == offset && self.since.elapsed() < idle
+    /// Whether a chunk belongs to this transfer: the same leader's bytes of the same snapshot, and
+    /// not too late.
+    pub(crate) fn is_of(&self, whose: (LeaderId, &SnapshotMeta), idle: Duration) -> bool {
+        whose == (self.leader, &self.meta) && self.since.elapsed() < idle
+    }
+
+    /// Where the next bytes go.
+    pub(crate) fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Gives it up.
+    pub(crate) async fn discard(self) -> Result<(), Fault> {
+        self.writer.discard().await
     }
 
     pub(crate) async fn append(&mut self, bytes: Bytes) -> Result<(), Fault> {

@@ -127,6 +127,10 @@ impl<D: Disk> SnapshotWriter for Writing<D> {
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<Stored, Fault>> {
         async move { Ok(Stored { name: self.file.finish().await?, meta: self.meta }) }.boxed()
     }
+
+    fn discard(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        self.file.discard().boxed()
+    }
 }
 
 /// A stored snapshot as the rest of this room reads it.

@@ -3,6 +3,7 @@
 mod cluster;
 mod conformance;
 mod leasing;
+mod life;
 mod log_suite;
 mod over_grpc;
 mod power;

@@ -34,6 +34,7 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type LogId = openraft::alias::LogIdOf<Types>;
+pub(crate) type LeaderId = openraft::alias::LeaderIdOf<Types>;
 pub(crate) type Vote = openraft::alias::VoteOf<Types>;
 pub(crate) type RaftEntry = openraft::alias::EntryOf<Types>;
 pub(crate) type StoredMembership = openraft::alias::StoredMembershipOf<Types>;

@@ -78,6 +78,8 @@ pub(crate) enum ChunkAnswer {
     Restart,
     /// That was the last one, and Raft took the snapshot or refused the leader.
     Installed(SnapshotResponse<Types>),
+    /// Everything before this position is held already: go on there.
+    At { next: u64 },
 }
 
 pub(crate) fn encode<T: Serialize>(message: &T) -> Result<Bytes, Fault> {

@@ -26,6 +26,7 @@ pub mod invariants;
 mod job;
 mod lease;
 pub mod limits;
+mod load;
 mod meta;
 mod name;
 mod outlook;
@@ -62,6 +63,7 @@ pub use job::{
 };
 pub use lease::{Heartbeats, LeaseTimes, Standing, standing};
 pub use limits::RULES_MAX;
+pub use load::Loading;
 pub use meta::{Condition, Deletion, Indicator, Labels, Meta, OwnerRef, Status};
 pub use name::{BadName, Name};
 pub use outlook::{Outlook, Outlooks, Settling};

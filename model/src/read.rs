@@ -1,7 +1,7 @@
 //! What a reader may ask of the state, beside the tables themselves.
 
 use crate::{
-    Assignment, Cluster, Deployment, DeploymentCluster, Due, Globals, Host, HostState, Job, JobKey,
+    Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey,
     Key, Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp,
     Uid, Workload,
     hash::row_hash,
@@ -259,6 +259,26 @@ impl State {
         row_hash(&(), &tables)
     }
 
+    /// How many rows [`State::rows`] gives, without looking at any.
+    pub fn rows_count(&self) -> usize {
+        let counts = [
+            self.tenants.len(),
+            self.hosts.len(),
+            self.clusters.len(),
+            self.images.len(),
+            self.packages.len(),
+            self.deployments.len(),
+            self.deployment_clusters.len(),
+            self.jobs.len(),
+            self.bindings.len(),
+            self.tokens.len(),
+            self.nodes.len(),
+            self.tombstones.len(),
+            self.requests.len(),
+        ];
+        counts.iter().sum()
+    }
+
     /// All rows in key order.
     pub fn rows(&self) -> impl Iterator<Item = (Key, Row)> + '_ {
         let pair = |make: fn(Name, Name) -> Key| move |(a, b): &Pair| make(a.clone(), b.clone());
@@ -321,48 +341,6 @@ impl State {
                 self.tombstones.get_arc(&pair(a, b)).cloned().map(Row::Tombstone)
             }
             Key::Request(id) => self.requests.get_arc(id).cloned().map(Row::Request),
-        }
-    }
-
-    /// The state with these rows, which come in key order as `rows` gives them. Indexes are rebuilt
-    /// and equal workloads share memory again.
-    pub fn load(globals: Globals, rows: impl Iterator<Item = (Key, Row)>) -> Self {
-        let mut state = Self { globals, ..Self::default() };
-        for (key, row) in rows {
-            state.put_row(key, row);
-        }
-        state.take_changes();
-        state
-    }
-
-    fn put_row(&mut self, key: Key, row: Row) {
-        match (key, row) {
-            (Key::Tenant(at), Row::Tenant(row)) => self.tenants.put_arc(at, row),
-            (Key::Host(a, b), Row::Host(row)) => {
-                self.put_host((a, b), Some(Arc::unwrap_or_clone(row)));
-            }
-            (Key::Cluster(a, b), Row::Cluster(row)) => {
-                self.put_cluster((a, b), Some(Arc::unwrap_or_clone(row)));
-            }
-            (Key::Image(a, b), Row::Image(row)) => self.images.put_arc((a, b), row),
-            (Key::Package(a, b, c), Row::Package(row)) => self.packages.put_arc((a, b, c), row),
-            (Key::Deployment(a, b), Row::Deployment(row)) => {
-                self.put_deployment((a, b), Some(Arc::unwrap_or_clone(row)));
-            }
-            (Key::DeploymentCluster(a, b, c), Row::DeploymentCluster(row)) => {
-                self.put_part((a, b, c), Some(Arc::unwrap_or_clone(row)));
-            }
-            (Key::Job(key), Row::Job(row)) => {
-                let mut job = Arc::unwrap_or_clone(row);
-                self.intern(&key, &mut job);
-                self.put_job(&key, Some(job));
-            }
-            (Key::Binding(a, b), Row::Binding(row)) => self.bindings.put_arc((a, b), row),
-            (Key::Token(at), Row::Token(row)) => self.tokens.put_arc(at, row),
-            (Key::Node(at), Row::Node(row)) => self.nodes.put_arc(at, row),
-            (Key::Tombstone(a, b), Row::Tombstone(row)) => self.tombstones.put_arc((a, b), row),
-            (Key::Request(at), Row::Request(row)) => self.requests.put_arc(at, row),
-            (key, row) => debug_assert!(false, "row {row:?} under key {key:?}"),
         }
     }
 }

@@ -105,6 +105,11 @@ impl<K: Ord + Clone + Hash, V: Clone + Hash> Table<K, V> {
         std::mem::take(&mut self.touched)
     }
 
+    /// Forgets which keys were written.
+    pub(crate) fn forget_touched(&mut self) {
+        self.touched.clear();
+    }
+
     /// Sum over all rows of a hash of key and row: equal tables have equal sums, and a write changes
     /// it in constant time.
     pub fn hash(&self) -> u128 {

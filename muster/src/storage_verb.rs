@@ -106,14 +106,14 @@ fn document(report: &FolderReport) -> Value {
         .iter()
         .map(|it| {
             json!({
-                "file": it.file, "bytes": it.bytes, "index": it.index, "revision": it.revision,
+                "file": it.file, "format": it.format, "bytes": it.bytes, "index": it.index, "revision": it.revision,
                 "hash": format!("{:032x}", it.hash),
             })
         })
         .collect();
     let store = ledger.store.as_ref().map(|it| {
         json!({
-            "applied_index": it.applied, "revision": it.revision,
+            "format": it.format, "journal_bytes": it.journal_bytes, "applied_index": it.applied, "revision": it.revision,
             "hash": format!("{:032x}", it.hash), "rows": it.rows,
             "journal": it.journal.map(|(oldest, newest)| json!({"oldest": oldest, "newest": newest})),
             "agrees_with_log": it.replayed.then(|| {
@@ -133,6 +133,7 @@ fn document(report: &FolderReport) -> Value {
         })
         .collect();
     json!({
+        "folder_format": report.node.as_ref().map(|node| node.format),
         "node_id": report.node.as_ref().map(|node| node.node_id.0),
         "cluster_id": report.node.as_ref().map(|node| node.cluster_id.clone()),
         "log": log, "snapshots": snapshots, "store": store,
@@ -147,7 +148,10 @@ fn tables(document: &Value, deep: bool) -> String {
         let facts = [
             ("node", "/node_id"),
             ("cluster", "/cluster_id"),
+            ("folder format", "/folder_format"),
             ("log format", "/log/format"),
+            ("snapshot format", "/snapshots/0/format"),
+            ("store format", "/store/format"),
             ("log first index", "/log/first_index"),
             ("log last index", "/log/last_index"),
             ("log committed index", "/log/committed_index"),
@@ -160,6 +164,7 @@ fn tables(document: &Value, deep: bool) -> String {
             ("store agrees with log", "/store/agrees_with_log"),
             ("journal oldest", "/store/journal/oldest"),
             ("journal newest", "/store/journal/newest"),
+            ("journal bytes", "/store/journal_bytes"),
             ("images", "/blobs/count"),
             ("image bytes", "/blobs/bytes"),
         ];

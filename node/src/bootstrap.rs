@@ -5,7 +5,9 @@
 
 use crate::{
     Config, Folders,
-    passport::{LogLife, NodeFile, Passport, PassportError, issue, private_folder},
+    passport::{
+        FOLDER_FORMAT, LogLife, NodeFile, Passport, PassportError, issue, private_folder,
+    },
 };
 use identity::{Authority, CertificateBundle, Entropy, Principal};
 use model::{NodeId, Timestamp};
@@ -59,7 +61,8 @@ pub async fn bootstrap<D: Disk>(
     }
     let cluster_id = authority.cluster().to_string();
     let (node_id, peers, log) = (FIRST, Vec::new(), LogLife::New);
-    let node = NodeFile { cluster_id, node_id, bootstrap: true, peers, log };
+    let format = FOLDER_FORMAT;
+    let node = NodeFile { format, cluster_id, node_id, bootstrap: true, peers, log };
     node.save(disk, &folders).await?;
     tracing::info!(cluster_id = node.cluster_id, "made a new cluster");
     Ok(())

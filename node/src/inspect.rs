@@ -1,9 +1,9 @@
 //! What is in the data folder of a node that does not run, and whether it is whole.
 //!
-//! Nothing in the folder is written: files are only read, and the store, which changes its files when
-//! it is opened, is opened as a copy. A node that runs holds the folder's lock; then it is refused.
+//! Nothing in the folder is written, and no right to write is needed: files are opened for reading, and
+//! the store, which changes its files when it is opened, is opened as a copy. A node that runs holds the folder's lock; then it is refused.
 
-use crate::{Folders, NodeFile};
+use crate::{Folders, NodeFile, passport::PassportError};
 use consensus::LedgerReport;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ pub async fn inspect(
     // An absolute path, so that findings name files that can be found.
     let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let folders = Folders::new(&data);
-    let disk = RealDisk::start(&RealDiskConfig::new())?;
+    let disk = RealDisk::start_read_only(&RealDiskConfig::new())?;
     if !disk.exists(&folders.node_json()).await? && !disk.exists(&folders.log()).await? {
         return Err(InspectError::Foreign { path: data });
     }
@@ -86,7 +86,8 @@ pub async fn inspect(
     let copy = scratch.join("kv");
     let mut store = None;
     if disk.exists(&folders.kv()).await? {
-        report.store_files = copy_folder(&disk, &folders.kv(), &copy).await?;
+        let writable = RealDisk::start(&RealDiskConfig::new())?;
+        report.store_files = copy_folder((&disk, &folders.kv()), (&writable, &copy)).await?;
         let mut config = SledConfig::new(&copy);
         config.lock_wait_ms = 0;
         match SledHome::new(config).open() {
@@ -108,12 +109,15 @@ pub async fn inspect(
 async fn identity(disk: &RealDisk, folders: &Folders, report: &mut FolderReport) {
     let path = folders.node_json();
     let found = match disk.read_file(&path, NODE_JSON_BYTES_MAX).await {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|bad| bad.to_string()),
-        Err(fault) => Err(fault.to_string()),
+        Ok(bytes) => NodeFile::parse(&bytes, &path).map_err(|error| match error {
+            PassportError::Format { .. } => (error.to_string(), Remedy::Upgrade),
+            error => (error.to_string(), Remedy::Rejoin),
+        }),
+        Err(fault) => Err((fault.to_string(), Remedy::Rejoin)),
     };
     match found {
         Ok(node) => report.node = Some(node),
-        Err(detail) => report.findings.push(Finding::new(&path, 0, detail, Remedy::Rejoin)),
+        Err((detail, remedy)) => report.findings.push(Finding::new(&path, 0, detail, remedy)),
     }
     let paths = [folders.identity().join("identity.pem"), folders.identity().join("authority.key")];
     for path in paths {
@@ -124,18 +128,21 @@ async fn identity(disk: &RealDisk, folders: &Folders, report: &mut FolderReport)
 }
 
 /// Copies files and folders; answers how many files, and their bytes.
-async fn copy_folder(disk: &RealDisk, from: &Path, to: &Path) -> Result<(u64, u64), Fault> {
+async fn copy_folder(
+    (disk, from): (&RealDisk, &Path),
+    (writable, to): (&RealDisk, &Path),
+) -> Result<(u64, u64), Fault> {
     let (mut files, mut bytes) = (0, 0);
     let mut folders = vec![(from.to_owned(), to.to_owned())];
     while let Some((from, to)) = folders.pop() {
-        disk.create_dir(&to).await?;
+        writable.create_dir(&to).await?;
         for name in disk.list(&from).await? {
             let (from, to) = (from.join(&name), to.join(&name));
             if from.is_dir() {
                 folders.push((from, to));
                 continue;
             }
-            let (source, copy) = (disk.open(&from).await?, disk.create(&to).await?);
+            let (source, copy) = (disk.open(&from).await?, writable.create(&to).await?);
             let mut offset = 0;
             loop {
                 let piece = source.read_at(offset, PIECE_BYTES).await?;

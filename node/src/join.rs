@@ -7,7 +7,7 @@
 use crate::{
     Config, Folders,
     bootstrap::server_names,
-    passport::{LogLife, NodeFile, Passport, PassportError, private_folder},
+    passport::{FOLDER_FORMAT, LogLife, NodeFile, Passport, PassportError, private_folder},
     peers::wrap_as_peer,
 };
 use api::{
@@ -95,7 +95,8 @@ impl<F: Fabric, D: Disk> Newcomer<'_, F, D> {
         authority.save(&folders.identity()).map_err(PassportError::from)?;
         let cluster_id = authority.cluster().to_string();
         let (node_id, log) = (NodeId(id), LogLife::New);
-        let node = NodeFile { cluster_id, node_id, bootstrap: false, peers, log };
+        let format = FOLDER_FORMAT;
+        let node = NodeFile { format, cluster_id, node_id, bootstrap: false, peers, log };
         node.save(self.disk, &folders).await?;
         tracing::info!(cluster_id = node.cluster_id, node = id, "joined a cluster");
         Ok(())

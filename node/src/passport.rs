@@ -8,7 +8,10 @@ use identity::{
 };
 use model::{NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 use storage::Disk;
 
 /// Longest `node.json` read, in bytes.
@@ -25,9 +28,16 @@ pub struct Passport {
     pub node: NodeFile,
 }
 
+/// The format of a data folder: which files are in it, and what `node.json` says. Log, snapshots and
+/// store have formats of their own.
+pub(crate) const FOLDER_FORMAT: u32 = 1;
+
 /// Content of `node.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFile {
+    /// The format of the folder. One that does not say is of the first.
+    #[serde(default = "first_format")]
+    pub format: u32,
     /// The cluster.
     pub cluster_id: String,
     /// This node's id in it.
@@ -39,6 +49,17 @@ pub struct NodeFile {
     /// Whether there must be a Raft log. A folder from before this was noted has one.
     #[serde(default)]
     pub log: LogLife,
+}
+
+fn first_format() -> u32 {
+    1
+}
+
+/// The only thing that `node.json` says in every format.
+#[derive(Deserialize)]
+struct AnyFormat {
+    #[serde(default = "first_format")]
+    format: u32,
 }
 
 /// What became of a node's Raft log, kept away from it: with the log go the node's votes, so one
@@ -89,6 +110,19 @@ pub enum PassportError {
         #[source]
         source: io::Error,
     },
+    /// The folder was written by a newer release.
+    #[error(
+        "{} says that the folder has format {found}, but this release knows formats up to {known}: \
+         upgrade muster to the release that wrote it, or to a newer one", path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The folder's format.
+        found: u32,
+        /// The newest format that this release reads.
+        known: u32,
+    },
     /// `node.json` is not what it should be.
     #[error("could not understand {}: {problem}", path.display())]
     Malformed {
@@ -124,8 +158,7 @@ impl Passport {
             return Err(PassportError::None { path: folders.data().to_owned() });
         }
         let bytes = disk.read_file(&path, NODE_JSON_BYTES_MAX).await?;
-        let node: NodeFile = serde_json::from_slice(&bytes)
-            .map_err(|bad| PassportError::Malformed { path, problem: bad.to_string() })?;
+        let node = NodeFile::parse(&bytes, &path)?;
         let authority = Authority::load(&folders.identity(), life)?;
         let mut bundle = CertificateBundle::load(&folders.identity())?;
         if bundle.renew_due(now.0) {
@@ -139,6 +172,24 @@ impl Passport {
 }
 
 impl NodeFile {
+    /// Reads what is in the file at `path`.
+    ///
+    /// # Errors
+    /// [`PassportError::Format`] when a newer release wrote it, [`PassportError::Malformed`] when it is
+    /// nothing that any release writes.
+    pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Self, PassportError> {
+        let malformed = |bad: serde_json::Error| PassportError::Malformed {
+            path: path.to_owned(),
+            problem: bad.to_string(),
+        };
+        let AnyFormat { format: found } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if found > FOLDER_FORMAT {
+            let (path, known) = (path.to_owned(), FOLDER_FORMAT);
+            return Err(PassportError::Format { path, found, known });
+        }
+        serde_json::from_slice(bytes).map_err(malformed)
+    }
+
     /// Writes `node.json`, durably.
     ///
     /// # Errors
@@ -181,4 +232,34 @@ pub(crate) fn private_folder(path: &std::path::Path) -> Result<(), PassportError
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the first releases wrote.
+    const FIRST: &str =
+        r#"{"cluster_id": "c", "node_id": 3, "bootstrap": false, "peers": ["127.0.0.1:7401"]}"#;
+
+    #[test]
+    fn an_old_folder_is_read_and_a_newer_one_refused_by_name() {
+        let path = Path::new("/data/identity/node.json");
+        let old = NodeFile::parse(FIRST.as_bytes(), path).unwrap();
+        assert_eq!((old.format, old.node_id, old.log), (1, NodeId(3), LogLife::Used));
+        let text = serde_json::to_string(&old).unwrap();
+        assert_eq!(
+            text,
+            r#"{"format":1,"cluster_id":"c","node_id":3,"bootstrap":false,"peers":["127.0.0.1:7401"],"log":"used"}"#
+        );
+        assert_eq!(NodeFile::parse(text.as_bytes(), path).unwrap(), old);
+        // What else a newer release writes is not known.
+        let refused = NodeFile::parse(br#"{"format": 2, "name": "x"}"#, path).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "/data/identity/node.json says that the folder has format 2, but this release knows \
+             formats up to 1: upgrade muster to the release that wrote it, or to a newer one"
+        );
+        assert!(matches!(NodeFile::parse(b"{}", path), Err(PassportError::Malformed { .. })));
+    }
 }

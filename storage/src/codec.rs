@@ -12,6 +12,8 @@
 //! kept across releases is an enum of its versions (`V1(..) | V2(..)`, see [`Versioned`]), and the
 //! golden bytes of each released version stay in a test.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,7 +60,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Fault> {
     };
     if version != VERSION {
         let (found, known) = (u32::from(version), u32::from(VERSION));
-        return Err(Fault::Version { what: "encoded value", found, known });
+        return Err(Fault::version("encoded value", Path::new(""), found, known));
     }
     let limited = config().with_limit::<DECODED_BYTES_MAX>();
     let (value, used) = bincode::serde::decode_from_slice(body, limited)

@@ -52,11 +52,17 @@ pub enum Fault {
         /// What the codec said.
         detail: String,
     },
-    /// The bytes were written by a newer release, or are not ours.
-    #[error("{what} has format version {found}, but this release knows versions up to {known}")]
+    /// The bytes were written by a newer release. They are whole: nothing may be set aside or
+    /// rebuilt because of it.
+    #[error(
+        "{what}{} has format version {found}, but this release knows versions up to {known}: \
+         upgrade muster to the release that wrote it, or to a newer one", place(path)
+    )]
     Version {
         /// The noun whose version it is.
         what: &'static str,
+        /// The file or directory; empty for a value that came from none.
+        path: PathBuf,
         /// The version in the bytes.
         found: u32,
         /// The newest version that this release reads.
@@ -132,20 +138,42 @@ impl Fault {
         Fault::Stopped { what, detail: detail.into() }
     }
 
+    pub(crate) fn version(what: &'static str, path: &Path, found: u32, known: u32) -> Fault {
+        Fault::Version { what, path: path.to_path_buf(), found, known }
+    }
+
+    /// The same fault, and the file or directory that it was met in, if it does not say.
+    pub fn met_in(mut self, place: &Path) -> Fault {
+        if let Fault::Version { path, .. } = &mut self
+            && path.as_os_str().is_empty()
+        {
+            *path = place.to_path_buf();
+        }
+        self
+    }
+
     /// Whether a file or directory that was named does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Fault::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Whether the bytes themselves are bad, so that trying again cannot help but setting them
-    /// aside can.
+    /// aside can. Bytes of a newer release are not: they wait for a release that knows them.
     pub fn is_corrupt(&self) -> bool {
-        matches!(self, Fault::Corrupt { .. } | Fault::Codec { .. } | Fault::Version { .. })
+        matches!(self, Fault::Corrupt { .. } | Fault::Codec { .. })
     }
 
     /// The fault inside an [`io::Error`] that was made from one.
     pub fn from_io(error: &io::Error) -> Option<&Fault> {
         error.get_ref().and_then(|inner| inner.downcast_ref::<Fault>())
+    }
+}
+
+/// ` in <path>`, or nothing.
+fn place(path: &Path) -> String {
+    match path.as_os_str().is_empty() {
+        true => String::new(),
+        false => format!(" in {}", path.display()),
     }
 }
 
@@ -181,6 +209,18 @@ mod tests {
         assert_eq!(
             back.to_string(),
             "log segment in /d/segment-1 is damaged at offset 512: bad checksum"
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_named_with_its_file_and_the_remedy_and_is_no_damage() {
+        let fault = Fault::version("snapshot", Path::new(""), 2, 1);
+        assert!(!fault.is_corrupt());
+        let fault = fault.met_in(Path::new("/d/snapshot-1")).met_in(Path::new("/elsewhere"));
+        assert_eq!(
+            fault.to_string(),
+            "snapshot in /d/snapshot-1 has format version 2, but this release knows versions up to \
+             1: upgrade muster to the release that wrote it, or to a newer one"
         );
     }
 

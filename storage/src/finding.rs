@@ -22,7 +22,7 @@ impl Remedy {
     pub fn text(self) -> &'static str {
         match self {
             Remedy::Nothing => "nothing: the next start rebuilds it from snapshot and log",
-            Remedy::Upgrade => "use a release that knows this format",
+            Remedy::Upgrade => "upgrade muster to the release that wrote it, or to a newer one",
             Remedy::Look => "see the disk and the permissions of the folder",
             Remedy::Rejoin => {
                 "do not start it: remove the node from the cluster, remove this folder and join \

@@ -9,10 +9,13 @@ pub mod simulated;
 pub mod sled;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::codec;
 use crate::fault::Fault;
+use crate::keyspace::Space;
 
 /// A key with its value.
 pub type Row = (Vec<u8>, Bytes);
@@ -79,6 +82,9 @@ pub trait KvHome: Clone + Send + Sync + 'static {
     /// What it opens.
     type Kv: Kv;
 
+    /// Its directory, as messages name it.
+    fn place(&self) -> PathBuf;
+
     /// Opens what is there, or an empty one. [`Fault::is_corrupt`] means that trying again cannot
     /// help.
     fn open(&self) -> Result<Self::Kv, Fault>;
@@ -86,6 +92,32 @@ pub trait KvHome: Clone + Send + Sync + 'static {
     /// Moves what is there out of the way, so that the next [`KvHome::open`] begins empty. Answers
     /// where the remains are.
     fn set_aside(&self) -> Result<String, Fault>;
+}
+
+/// The format of the rows that are written, and the newest that is read. One more when a release
+/// writes rows that the one before cannot read.
+pub const FORMAT: u32 = 1;
+/// Where a store says its format. A store that does not is of the first.
+const FORMAT_KEY: &[u8] = b"format";
+
+/// The format of the rows in a store.
+pub fn format_of<K: Kv>(kv: &K) -> Result<u32, Fault> {
+    let found = kv.get(&Space::Meta.key(FORMAT_KEY))?;
+    found.map_or(Ok(1), |bytes| codec::decode(&bytes))
+}
+
+/// Refuses a store of a newer format, and notes the format in one that says none.
+pub fn check_format<K: Kv>(kv: &K, place: &Path) -> Result<(), Fault> {
+    let key = Space::Meta.key(FORMAT_KEY);
+    if kv.get(&key)?.is_none() {
+        let mut batch = Batch::new();
+        batch.put(key, codec::encode(&FORMAT)?);
+        return kv.apply(batch);
+    }
+    match format_of(kv).map_err(|fault| fault.met_in(place))? {
+        found if found > FORMAT => Err(Fault::version("store", place, found, FORMAT)),
+        _ => Ok(()),
+    }
 }
 
 /// An opened [`Kv`], and what happened to its predecessor if that did not open.
@@ -108,5 +140,27 @@ pub fn open_or_set_aside<H: KvHome>(home: &H) -> Result<Opened<H::Kv>, Fault> {
             Ok(Opened { kv: home.open()?, set_aside: Some((fault, moved_to)) })
         }
         Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::simulated::{SimulatedHome, SimulatedKvConfig};
+
+    #[test]
+    fn a_store_says_its_format_and_a_newer_one_is_refused_by_name() {
+        let kv = SimulatedHome::new(SimulatedKvConfig::default()).open().unwrap();
+        let place = Path::new("/data/kv");
+        assert_eq!(format_of(&kv).unwrap(), 1);
+        check_format(&kv, place).unwrap();
+        check_format(&kv, place).unwrap();
+        assert_eq!(kv.get(b"mformat").unwrap().unwrap(), &[1, 1][..]);
+        let mut batch = Batch::new();
+        batch.put(b"mformat".to_vec(), codec::encode(&(FORMAT + 1)).unwrap());
+        kv.apply(batch).unwrap();
+        let fault = check_format(&kv, place).unwrap_err();
+        assert!(fault.to_string().starts_with("store in /data/kv has format version 2"), "{fault}");
+        assert!(!fault.is_corrupt());
     }
 }

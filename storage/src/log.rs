@@ -204,6 +204,19 @@ impl<D: Disk> Log<D> {
         view.next.checked_sub(1).filter(|last| *last >= view.first)
     }
 
+    /// The lowest index from which the entries up to `last` take at most `bytes_max` bytes on disk.
+    pub fn first_within(&self, last: u64, bytes_max: u64) -> u64 {
+        let view = lock(&self.handle.shared.view);
+        let mut bytes = 0;
+        let held = view.first..view.next.min(last.saturating_add(1));
+        let fits = |index: &u64| {
+            bytes += view.length(*index).map_or(0, |length| record::size(length) as u64);
+            bytes <= bytes_max
+        };
+        let end = held.end;
+        held.rev().take_while(fits).last().unwrap_or(end)
+    }
+
     /// Where it stands.
     pub fn status(&self) -> LogStatus {
         let view = lock(&self.handle.shared.view);

@@ -77,7 +77,8 @@ impl<D: Disk> RecordFile<D> {
         }
         let file = disk.open(path).await?;
         let bytes = file.read_at(0, file.len().await? as usize).await?;
-        let Some(header) = Header::parse(&bytes)? else {
+        let parsed = Header::parse(&bytes).map_err(|fault| fault.met_in(path))?;
+        let Some(header) = parsed else {
             return Err(Fault::corrupt(WHAT, path, 0, "its header is not valid"));
         };
         let mut values = Vec::new();

@@ -10,6 +10,7 @@
 //! ```
 //! The records are those of the log. `order` says which snapshot is newer (the applied index, say)
 //! and `id` is whatever the caller calls it; both are in the name, the meta bytes are the caller's.
+//! A snapshot of a newer format is refused and stays where it is.
 //! A damaged snapshot is refused and set aside (`<name>.damaged`) for somebody to look at; the next
 //! older one is taken. Readers and writers hold one chunk in memory.
 
@@ -27,7 +28,8 @@ pub use crate::snapshot::reader::SnapshotReader;
 
 const WHAT: &str = "snapshot";
 const MAGIC: &[u8; 8] = b"mustrsnp";
-const VERSION: u32 = 1;
+/// The format of a snapshot that is written, and the newest that is read.
+pub const VERSION: u32 = 1;
 const PREAMBLE: usize = 16;
 const GENERATION: u32 = 1;
 const ID_MAX: usize = 128;
@@ -292,6 +294,11 @@ impl<D: Disk> SnapshotWriter<D> {
         Ok(())
     }
 
+    /// Removes what was written.
+    pub async fn discard(self) -> Result<(), Fault> {
+        self.snapshots.disk.remove(&self.aside).await
+    }
+
     /// Gives the snapshot its name; durable at return.
     pub async fn finish(mut self) -> Result<SnapshotName, Fault> {
         self.flush().await?;
@@ -420,5 +427,27 @@ mod tests {
         }
         // All but the few bytes of padding between records.
         assert!(refused + 7 * 6 > bytes, "{refused} of {bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_of_a_newer_format_is_refused_by_name_and_stays_where_it_is() {
+        let disk = disk(1);
+        let snapshots = Snapshots::open(disk.clone(), DIR, config()).await.unwrap();
+        write(&snapshots, 1).await.unwrap();
+        write(&snapshots, 2).await.unwrap();
+        let path = Path::new(DIR).join(name(2).file());
+        let file = disk.open(&path).await.unwrap();
+        let mut preamble = file.read_at(0, PREAMBLE).await.unwrap().to_vec();
+        assert_eq!(preamble, b"mustrsnp\x01\0\0\0\xa1\x4c\x09\xb2", "the first format's first bytes");
+        preamble[8] = 2;
+        let checksum = crc32fast::hash(&preamble[..12]);
+        preamble[12..].copy_from_slice(&checksum.to_le_bytes());
+        file.write_at_synced(0, Bytes::from(preamble)).await.unwrap();
+        let fault = snapshots.newest_whole().await.err().unwrap();
+        let said = fault.to_string();
+        for word in [path.to_str().unwrap(), "version 2", "up to 1", "upgrade muster"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(snapshots.list().await.unwrap(), [name(2), name(1)]);
     }
 }

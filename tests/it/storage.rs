@@ -7,7 +7,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use tests::{Answer, Cluster, Settings, Writers};
+use storage::{Batch, Kv, keyspace::Space, kv::KvHome};
+use tests::{Answer, Cluster, Settings, Writers, until};
 
 /// A node that was killed under load, with several segments and a snapshot.
 fn stopped() -> Cluster {
@@ -94,8 +95,16 @@ fn a_stopped_nodes_folder_is_told_as_it_is_and_not_changed() {
     let last = report["log"]["last_index"].as_u64().unwrap();
     assert!(report["store"]["applied_index"].as_u64().unwrap() <= last, "{report:#}");
     let table = storage(&cluster, "inspect", folder, &[]).ok();
-    for line in ["log format                1", "rows of Tenant", "SEGMENT", "SNAPSHOT", "whole: "]
-    {
+    for line in [
+        "folder format             1",
+        "log format                1",
+        "snapshot format           1",
+        "store format              1",
+        "rows of Tenant",
+        "SEGMENT",
+        "SNAPSHOT",
+        "whole: ",
+    ] {
         assert!(table.contains(line), "{line}: {table}");
     }
     let yaml = storage(&cluster, "inspect", folder, &["-o", "yaml"]).ok();
@@ -140,4 +149,101 @@ fn damage_in_each_kind_of_file_is_named_with_its_remedy() {
     assert!(said.stdout.contains("does not have the digest"), "{said:?}");
     fs::remove_file(&blob).unwrap();
     storage(&cluster, "verify", folder, &[]).ok();
+}
+
+/// The checksum that headers end with.
+fn crc32(bytes: &[u8]) -> [u8; 4] {
+    let mut sum = u32::MAX;
+    for byte in bytes {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg());
+        }
+    }
+    (!sum).to_le_bytes()
+}
+
+/// Gives a header of `length` bytes, with its format at 8, the next format.
+fn renew(bytes: &mut [u8], length: usize) {
+    bytes[8] += 1;
+    let sum = crc32(&bytes[..length - 4]);
+    bytes[length - 4..length].copy_from_slice(&sum);
+}
+
+fn renew_store(folder: &Path) {
+    let config = storage::kv::sled::SledConfig::new(folder);
+    let kv = storage::kv::sled::SledHome::new(config).open().unwrap();
+    let mut batch = Batch::new();
+    let newer = storage::codec::encode(&(storage::kv::FORMAT + 1)).unwrap();
+    batch.put(Space::Meta.key(b"format"), newer);
+    kv.apply(batch).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(kv.sync()).unwrap();
+}
+
+#[test]
+fn a_folder_of_a_newer_release_is_refused_by_name_and_left_as_it_is() {
+    let mut cluster = stopped();
+    let folder = cluster.nodes[0].folder.clone();
+    let snapshot = first_file(&folder.join("snapshots"), "snapshot-");
+    let newest_segment = || {
+        let report = storage(&cluster, "inspect", &folder, &["-o", "json"]).json();
+        let segments = report["log"]["segments"].as_array().unwrap().clone();
+        let newest = segments.iter().max_by_key(|it| it["generation"].as_u64()).unwrap();
+        folder.join("log").join(newest["file"].as_str().unwrap())
+    };
+    let segment = newest_segment();
+    let node_json = folder.join("identity/node.json");
+    let renewals: [(PathBuf, &dyn Fn(&Path)); 4] = [
+        (segment, &|path| rewrite(path, |bytes| renew(bytes, 64))),
+        (snapshot, &|path| rewrite(path, |bytes| renew(bytes, 16))),
+        (node_json, &|path| {
+            let text = fs::read_to_string(path).unwrap().replace("\"format\": 1", "\"format\": 2");
+            fs::write(path, text).unwrap();
+        }),
+        (folder.join("kv"), &|path| renew_store(path)),
+    ];
+    for (path, renew) in renewals {
+        let saved = cluster.root().join("saved");
+        copy_all(&folder, &saved);
+        renew(&path);
+        let before = content(&folder);
+        cluster.spawn_node(0);
+        let name = path.display().to_string();
+        until(&format!("the node refuses {name}"), 30, || {
+            !cluster.nodes[0].process.as_mut().is_some_and(tests::Process::is_running)
+        });
+        let said = cluster.node_log(0);
+        let said = said.lines().rev().take(20).collect::<Vec<_>>().join("\n");
+        for word in [name.as_str(), "format", "2", "up to 1", "upgrade muster"] {
+            assert!(said.contains(word), "{word} of {name}: {said}");
+        }
+        let after = content(&folder);
+        let kept = [path.clone(), folder.join("identity"), folder.join("snapshots")];
+        for file in before.keys().filter(|file| !file.starts_with(folder.join("kv"))) {
+            let same = after.get(file) == before.get(file);
+            assert!(same || !kept.iter().any(|it| file.starts_with(it)), "{}", file.display());
+        }
+        let verified = storage(&cluster, "verify", &folder, &[]);
+        assert_eq!(verified.code, 4, "{verified:?}");
+        assert!(verified.stdout.contains("upgrade muster"), "{name}: {verified:?}");
+        fs::remove_dir_all(&folder).unwrap();
+        fs::rename(&saved, &folder).unwrap();
+    }
+    cluster.restart_node(0);
+}
+
+fn rewrite(path: &Path, change: impl Fn(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for (path, bytes) in content(from) {
+        let to = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(&to, bytes).unwrap();
+        fs::set_permissions(&to, fs::metadata(&path).unwrap().permissions()).unwrap();
+    }
 }

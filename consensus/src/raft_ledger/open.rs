@@ -3,7 +3,7 @@
 use super::StartError;
 use crate::{
     Config,
-    keep::{Keep, Position},
+    keep::{JournalLimits, Keep, Position},
     log_store::LogStore,
     snapshot_files::SnapshotFiles,
     types::LogId,
@@ -22,29 +22,34 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
     home: &H,
     snapshots: &SnapshotFiles<D>,
 ) -> Result<(H::Kv, Keep, Position, State), Fault> {
-    let keep = |kv: &H::Kv| Keep::new(Arc::new(kv.clone()), config.journal_rows_max);
+    let limits = JournalLimits {
+        rows_max: config.journal_rows_max,
+        bytes_max: config.journal_bytes_max,
+    };
+    let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits);
     let kv = kv::open_or_set_aside(home)?.kv;
+    kv::check_format(&kv, &home.place())?;
     let diverged = snapshots.take_divergence().await?;
-    let kept = keep(&kv);
     let loaded = match diverged {
         true => Err(Fault::Stopped { what: "state", detail: "it differed before".to_owned() }),
-        false => kept.load(),
+        false => keep(&kv).and_then(|kept| Ok((kept.load()?, kept))),
     };
     match loaded {
-        Ok(Some((position, state))) => Ok((kv, kept, position, state)),
-        Ok(None) => {
-            kept.clear()?;
+        Ok((Some((position, state)), kept)) => Ok((kv, kept, position, state)),
+        Ok((None, kept)) => {
+            kept.clear().await?;
             Ok((kv, kept, Position::default(), State::default()))
         }
         Err(fault) if diverged || fault.is_corrupt() => {
-            drop((kept, kv));
+            drop(kv);
             let moved_to = home.set_aside()?;
             tracing::warn!(%fault, moved_to, "set the stored state aside, it will be rebuilt");
             let kv = home.open()?;
-            let kept = keep(&kv);
+            kv::check_format(&kv, &home.place())?;
+            let kept = keep(&kv)?;
             Ok((kv, kept, Position::default(), State::default()))
         }
-        Err(fault) => Err(fault),
+        Err(fault) => Err(fault.met_in(&home.place())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Raft's own suite for stores, on our log, machine and snapshots, over both kinds of disk.
 
 use crate::{
-    keep::{Keep, Position},
+    keep::{JournalLimits, Keep, Position},
     log_store::LogStore,
     machine::{Machine, Shared},
     publish::{Published, RingLimits},
@@ -32,18 +32,13 @@ async fn build<D: Disk>(disk: D, dir: PathBuf) -> (LogStore<D>, Machine) {
     let config = LogConfig { segment_bytes: 64 << 10, ..LogConfig::new() };
     Log::make(&disk, &dir.join("log"), &config).await.unwrap();
     let log = Log::open(disk.clone(), &dir.join("log"), config).await.unwrap();
-    let flushed = log.clone();
-    let flush = move || -> futures::future::BoxFuture<'static, _> {
-        let log = flushed.clone();
-        Box::pin(async move { log.flush().await })
-    };
     let snapshots = SnapshotFiles::open(disk, &dir.join("snapshots")).await.unwrap();
     let kv = SimulatedHome::new(SimulatedKvConfig::default()).open().unwrap();
-    let keep = Keep::new(Arc::new(kv), 100);
+    let keep = Keep::open(Arc::new(kv), JournalLimits::none()).unwrap();
     let limits = RingLimits { events_max: 16, changes_max: 16 };
     let published = Published::new(State::default(), limits, None);
     let config = Arc::new(super::world::config());
-    let files = (Arc::new(snapshots) as Arc<_>, Box::new(flush) as Box<_>);
+    let files = (Arc::new(snapshots) as Arc<_>, Arc::new(log.clone()) as Arc<_>);
     let shared = Shared::new(config, published, keep, files);
     let machine = Machine::new(shared, Position::default());
     (LogStore::new(log, 1 << 20).unwrap(), machine)

@@ -58,6 +58,7 @@ pub struct RealDiskStatus {
 #[derive(Clone)]
 pub struct RealDisk {
     pool: Arc<Pool>,
+    read_only: bool,
 }
 
 impl RealDisk {
@@ -76,7 +77,20 @@ impl RealDisk {
                 .spawn(move || shared.work())
                 .map_err(|source| Fault::io("start a thread for", Path::new("disk"), source))?;
         }
-        Ok(RealDisk { pool })
+        Ok(RealDisk { pool, read_only: false })
+    }
+
+    /// The same, for somebody who only looks: files are opened for reading, and whatever would change
+    /// something is refused. Needs no right to write.
+    pub fn start_read_only(config: &RealDiskConfig) -> Result<RealDisk, Fault> {
+        Ok(RealDisk { read_only: true, ..RealDisk::start(config)? })
+    }
+
+    fn check_writable(&self, attempted: &'static str, path: &Path) -> Result<(), Fault> {
+        match self.read_only {
+            true => Err(Fault::io(attempted, path, io::ErrorKind::ReadOnlyFilesystem.into())),
+            false => Ok(()),
+        }
     }
 
     /// Where it stands.
@@ -176,6 +190,7 @@ impl Disk for RealDisk {
     type Lock = RealLock;
 
     async fn create(&self, path: &Path) -> Result<RealFile, Fault> {
+        self.check_writable("create", path)?;
         let create = |path: &Path| {
             OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE).open(path)
         };
@@ -184,7 +199,8 @@ impl Disk for RealDisk {
     }
 
     async fn open(&self, path: &Path) -> Result<RealFile, Fault> {
-        let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+        let write = !self.read_only;
+        let open = move |path: &Path| OpenOptions::new().read(true).write(write).open(path);
         let file = self.run("open", path, open).await?;
         Ok(RealFile { disk: self.clone(), file: Arc::new(file), path: path.into() })
     }
@@ -206,15 +222,18 @@ impl Disk for RealDisk {
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), Fault> {
+        self.check_writable("rename", from)?;
         let to = to.to_path_buf();
         self.run("rename", from, move |from| std::fs::rename(from, to)).await
     }
 
     async fn remove(&self, path: &Path) -> Result<(), Fault> {
+        self.check_writable("remove", path)?;
         self.run("remove", path, |path| std::fs::remove_file(path)).await
     }
 
     async fn create_dir(&self, dir: &Path) -> Result<(), Fault> {
+        self.check_writable("create directory", dir)?;
         self.run("create directory", dir, |dir| {
             let missing: Vec<_> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
             std::fs::create_dir_all(dir)?;
@@ -231,12 +250,14 @@ impl Disk for RealDisk {
     }
 
     async fn lock(&self, path: &Path) -> Result<RealLock, Fault> {
-        let path = path.to_path_buf();
+        let (path, write) = (path.to_path_buf(), !self.read_only);
         self.pool
             .run(move || {
+                // A lock needs no right to write, but a file that is there.
                 let file = OpenOptions::new()
-                    .write(true)
-                    .create(true)
+                    .read(true)
+                    .write(write)
+                    .create(write)
                     .mode(PRIVATE)
                     .truncate(false)
                     .open(&path)
@@ -343,5 +364,34 @@ impl DiskFile for RealFile {
             file.sync_all()
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_only_looks_reads_and_locks_and_changes_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, lock) = (place.path().join("file"), place.path().join("lock"));
+        std::fs::write(&file, "as it was").unwrap();
+        let looking = RealDisk::start_read_only(&RealDiskConfig::new()).unwrap();
+        assert!(looking.lock(&lock).await.is_err(), "a lock file was made");
+        std::fs::write(&lock, "").unwrap();
+        let held = looking.lock(&lock).await.unwrap();
+        let other = RealDisk::start(&RealDiskConfig::new()).unwrap();
+        assert!(matches!(other.lock(&lock).await, Err(Fault::Locked { .. })));
+        drop(held);
+        let open = looking.open(&file).await.unwrap();
+        assert_eq!(open.read_at(0, 100).await.unwrap(), "as it was");
+        assert!(open.write_at(0, Bytes::from("x")).await.is_err());
+        assert!(open.set_len(0).await.is_err());
+        assert!(looking.create(&place.path().join("new")).await.is_err());
+        assert!(looking.remove(&file).await.is_err());
+        assert!(looking.rename(&file, &place.path().join("moved")).await.is_err());
+        assert!(looking.create_dir(&place.path().join("dir")).await.is_err());
+        assert_eq!(looking.list(place.path()).await.unwrap(), ["file", "lock"]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "as it was");
     }
 }

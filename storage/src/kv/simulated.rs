@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -106,6 +106,10 @@ impl SimulatedHome {
 
 impl KvHome for SimulatedHome {
     type Kv = SimulatedKv;
+
+    fn place(&self) -> PathBuf {
+        PLACE.into()
+    }
 
     fn open(&self) -> Result<SimulatedKv, Fault> {
         let mut engine = lock(&self.engine);

@@ -104,6 +104,10 @@ impl SledHome {
 impl KvHome for SledHome {
     type Kv = SledKv;
 
+    fn place(&self) -> PathBuf {
+        self.config.path.clone()
+    }
+
     fn open(&self) -> Result<SledKv, Fault> {
         let path = &self.config.path;
         std::fs::create_dir_all(path).map_err(|source| Fault::io("create", path, source))?;

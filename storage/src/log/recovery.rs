@@ -150,7 +150,8 @@ impl<F: DiskFile> Files<F> {
             let path = dir.join(segment_name(number));
             let file = disk.open(&path).await?;
             let bytes = file.len().await?;
-            let Some(header) = Header::parse(&file.read_at(0, RECORDS_AT).await?)? else {
+            let parsed = Header::parse(&file.read_at(0, RECORDS_AT).await?);
+            let Some(header) = parsed.map_err(|fault| fault.met_in(&path))? else {
                 headless.push(file);
                 continue;
             };

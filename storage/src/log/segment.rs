@@ -64,7 +64,7 @@ impl Header {
         };
         let version = number(8, 4) as u32;
         if version != VERSION {
-            return Err(Fault::Version { what: "log segment", found: version, known: VERSION });
+            return Err(Fault::version("log segment", Path::new(""), version, VERSION));
         }
         Ok(Some(Header {
             generation: number(12, 4) as u32,
@@ -115,6 +115,8 @@ mod tests {
     fn a_header_reads_back_and_notices_every_flipped_bit() {
         let header = Header { generation: 7, first_sequence: 1 << 40, capacity: 16 << 20 };
         let bytes = header.to_bytes();
+        let first = [&b"mustrlog\x01\0\0\0\x07\0\0\0"[..], &[0, 0, 0, 0, 0, 1, 0, 0]].concat();
+        assert!(bytes.starts_with(&first), "the first format: {bytes:02x?}");
         assert_eq!(Header::parse(&bytes).unwrap(), Some(header));
         assert_eq!(Header::parse(&[0; 4096]).unwrap(), None);
         for bit in 0..HEADER * 8 {

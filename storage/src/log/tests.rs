@@ -457,3 +457,64 @@ async fn a_log_that_is_gone_is_not_made_anew() {
     assert!(matches!(opened.err(), Some(Fault::Corrupt { .. })), "gone");
     assert!(!Log::exists(&disk, dir).await.unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_of_a_newer_format_is_refused_by_name_and_left_as_it_is() {
+    let disk = disk(8);
+    filled(&disk, 10).await.close().await.unwrap();
+    let file = disk.open(&segment(1)).await.unwrap();
+    let mut header = file.read_at(0, 64).await.unwrap().to_vec();
+    header[8] = 2;
+    let checksum = crc32fast::hash(&header[..60]);
+    header[60..].copy_from_slice(&checksum.to_le_bytes());
+    file.write_at_synced(0, Bytes::from(header)).await.unwrap();
+    let before = file.read_at(0, 1 << 20).await.unwrap();
+    let fault = Log::open(disk.clone(), Path::new(DIR), small()).await.err().unwrap();
+    let said = fault.to_string();
+    for word in [segment(1).to_str().unwrap(), "version 2", "up to 1", "upgrade muster"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!fault.is_corrupt(), "a newer log is not a damaged one");
+    let file = disk.open(&segment(1)).await.unwrap();
+    assert_eq!(file.read_at(0, 1 << 20).await.unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_measured_from_the_end() {
+    let disk = disk(9);
+    let log = open(&disk).await;
+    for index in 0..100 {
+        log.append_durably(vec![(index, Bytes::from(vec![0; 100]))]).await.unwrap();
+    }
+    let one = record::size(100) as u64;
+    assert_eq!(log.first_within(99, 10 * one), 90);
+    assert_eq!(log.first_within(99, 10 * one - 1), 91);
+    assert_eq!(log.first_within(59, 10 * one), 50);
+    assert_eq!(log.first_within(99, 0), 100);
+    assert_eq!(log.first_within(99, u64::MAX), 0);
+    log.purge_upto(95).unwrap();
+    assert_eq!(log.first_within(99, 10 * one), 96);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_during_a_sync_shares_the_next_one() {
+    let slow = SimulatedDiskConfig { sync_us: (5_000, 5_000), ..SimulatedDiskConfig::default() };
+    let log = open(&SimulatedDisk::new(slow)).await;
+    let before = log.status().syncs;
+    let told = Arc::new(Mutex::new(0));
+    // New work comes all the time, a fifth as long apart as a sync takes.
+    for index in 0..200 {
+        let told = told.clone();
+        log.append(vec![(index, bytes_of(index, 0))], move |result| {
+            result.unwrap();
+            *lock(&told) += 1;
+        })
+        .await
+        .unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    log.flush().await.unwrap();
+    assert_eq!(*lock(&told), 200);
+    let syncs = log.status().syncs - before;
+    assert!((2..=60).contains(&syncs), "{syncs} syncs for 200 entries");
+}

@@ -228,6 +228,15 @@ impl<F: Clone> View<F> {
         Some(Place::Disk(self.files.get(&location.generation)?.clone(), location))
     }
 
+    /// Bytes of entry `index`, if it is held.
+    pub(super) fn length(&self, index: u64) -> Option<usize> {
+        let cached_from = self.next - self.cache.len() as u64;
+        match index.checked_sub(cached_from) {
+            Some(position) => self.cache.get(position as usize).map(|(_, bytes)| bytes.len()),
+            None => self.written.location(index).map(|location| location.length as usize),
+        }
+    }
+
     /// Lets the oldest entries leave the cache, as far as they can be read from the disk.
     fn evict(&mut self) {
         while self.cache_bytes > self.cache_bytes_max {

@@ -40,7 +40,7 @@ impl<F: DiskFile> SnapshotReader<F> {
         let version =
             preamble.slice(8..12).iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
         if version != VERSION {
-            return Err(Fault::Version { what: WHAT, found: version, known: VERSION });
+            return Err(Fault::version(WHAT, file.path(), version, VERSION));
         }
         let mut reader = SnapshotReader {
             file: file.clone(),
