@@ -12,13 +12,16 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod ballots;
 mod config;
 mod core;
 mod duty;
 mod entry;
 mod error;
 mod forward;
+mod herald;
 mod inspect;
+mod jury;
 mod keep;
 mod leases;
 mod ledger;
@@ -31,6 +34,7 @@ mod publish;
 mod queue;
 mod raft_ledger;
 mod reads;
+mod rows;
 mod service;
 mod snapshot;
 mod snapshot_files;

@@ -2,9 +2,11 @@
 
 mod cluster;
 mod conformance;
+mod diverging;
 mod leasing;
 mod log_suite;
 mod over_grpc;
 mod power;
+mod rules;
 mod watching;
-mod world;
+pub(crate) mod world;

@@ -10,6 +10,7 @@ mod inspect;
 mod login;
 mod logs;
 mod role;
+mod rules;
 mod status;
 mod token;
 mod watch;

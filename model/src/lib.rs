@@ -33,6 +33,7 @@ mod read;
 pub mod rejection;
 pub mod retry;
 mod rollup;
+mod rules;
 mod state;
 mod table;
 mod tally;
@@ -53,6 +54,7 @@ pub use digest::{BadDigest, Digest};
 pub use event::{Event, Removal, Retirement, Summary, Written};
 pub use evolve::evolve;
 pub use feasible::{Obstacle, feasible};
+pub use hash::HASH_FORMAT;
 pub use host::{Component, Contact, DriverKind, Facts, Host, HostState, Resources};
 pub use id::{Assignment, NodeId, Revision, Uid};
 pub use job::{
@@ -60,12 +62,12 @@ pub use job::{
     Workload,
 };
 pub use lease::{Heartbeats, LeaseTimes, Standing, standing};
-pub use limits::RULES_MAX;
 pub use meta::{Condition, Deletion, Indicator, Labels, Meta, OwnerRef, Status};
 pub use name::{BadName, Name};
 pub use package::{Application, Image, OnDisconnect, Package, Value, Version};
 pub use read::Order;
 pub use rejection::{Class, Outcome, Rejection, Reply};
+pub use rules::RULES_MAX;
 pub use state::{Change, Due, Globals, Key, Row, State, Tombstone};
 pub use table::Table;
 pub use tenant::Tenant;

@@ -48,7 +48,6 @@ fn owner(command: &Command) -> (Owner<'_>, &'static str) {
         Command::RegisterImage { .. } => (Owner::Control, "image"),
         Command::UseToken { .. } => (Owner::Control, "token.uses_left"),
         Command::ApplyNode { .. } | Command::MarkNode { .. } => (Owner::Control, "node"),
-        Command::RaiseRules { .. } => (Owner::Control, "rules"),
         Command::ReportJobs { tenant, host, .. } => {
             (Owner::Agent(tenant, host), "job.placements.current")
         }
@@ -72,6 +71,7 @@ fn owner(command: &Command) -> (Owner<'_>, &'static str) {
         | Command::UnbindRole { .. }
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
-        | Command::RemoveNode { .. } => (Owner::Operators, "spec"),
+        | Command::RemoveNode { .. }
+        | Command::RaiseRules { .. } => (Owner::Operators, "spec"),
     }
 }
