@@ -137,6 +137,7 @@ async fn enrol<F: Fabric>(
         host: Some(ticket.host.to_string()),
         server_names: Vec::new(),
         request_id: api::request_id::format(&id),
+        ..v1::EnrolRequest::default()
     };
     let sha256 = ticket.token.authority_sha256();
     let mut pause_ms = config.session.retry_first_ms;

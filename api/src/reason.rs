@@ -14,6 +14,8 @@ pub const OVERLOADED: &str = "OVERLOADED";
 pub const COMMAND_TOO_LARGE: &str = "COMMAND_TOO_LARGE";
 /// UNAVAILABLE: the node is stopping. Certainly not done.
 pub const STOPPED: &str = "STOPPED";
+/// UNAVAILABLE: control nodes differ in their state and no majority agrees. Certainly not done.
+pub const STATE_DISPUTED: &str = "STATE_DISPUTED";
 /// UNAVAILABLE: no answer in time. It may have been done: repeat it with the same request id.
 pub const UNKNOWN_OUTCOME: &str = "UNKNOWN_OUTCOME";
 /// OUT_OF_RANGE: history before `oldest` is gone: list, then go on from the list's revision.
@@ -34,6 +36,7 @@ pub const REASONS: &[&str] = &[
     OVERLOADED,
     COMMAND_TOO_LARGE,
     STOPPED,
+    STATE_DISPUTED,
     UNKNOWN_OUTCOME,
     COMPACTED,
     LAGGED,

@@ -97,6 +97,13 @@ pub fn stopped() -> Status {
     certain(Code::Unavailable, reason::STOPPED, "the node is stopping", "ask another node", None)
 }
 
+/// UNAVAILABLE `STATE_DISPUTED`: control nodes differ and no majority agrees; certainly not done.
+pub fn state_disputed() -> Status {
+    let message = "control nodes differ in their state, and no majority says which is right";
+    let remedy = "start the control nodes that are down; if all are up, see docs/upgrades.md";
+    certain(Code::Unavailable, reason::STATE_DISPUTED, message, remedy, None)
+}
+
 /// UNAVAILABLE `UNKNOWN_OUTCOME`: no answer in time, it may have been done.
 pub fn unknown_outcome() -> Status {
     let metadata = BTreeMap::from([
@@ -270,8 +277,13 @@ impl From<Status> for ClientError {
 impl ClientError {
     /// Whether the same call, with the same request id, may well succeed soon, here or at another node.
     pub fn is_worth_repeating(&self) -> bool {
-        let passing =
-            [reason::NOT_LEADER, reason::OVERLOADED, reason::STOPPED, reason::UNKNOWN_OUTCOME];
+        let passing = [
+            reason::NOT_LEADER,
+            reason::OVERLOADED,
+            reason::STOPPED,
+            reason::STATE_DISPUTED,
+            reason::UNKNOWN_OUTCOME,
+        ];
         match self.reason.is_empty() {
             true => {
                 matches!(self.code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled)

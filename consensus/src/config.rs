@@ -77,8 +77,16 @@ pub struct Config {
     pub journal_rows_max: u64,
     /// Bytes of rows kept in the journal, at most; the rows of the newest entry are kept always.
     pub journal_bytes_max: u64,
-    /// The state hash is compared across nodes once in so many entries.
+    /// The state hash is compared across nodes once in so many entries; the same on all of them.
     pub hash_check_entries: u64,
+    /// Whether the leader raises the rules level by itself once every member knows it. Where it does
+    /// not, on any node that may lead, `muster cluster raise-rules` does it when the operator likes:
+    /// until then the older release can be started again.
+    pub raise_rules: bool,
+    /// Rules levels this node can decide by: 1 to this. What the build knows, no setting; tests of
+    /// upgrades have nodes that differ in it.
+    #[serde(skip, default = "rules_known")]
+    pub rules_max: u32,
     /// How often the leader looks after its nodes, and a follower confirms its quorum,
     /// milliseconds.
     pub duty_ms: u64,
@@ -124,12 +132,18 @@ impl Default for Config {
             journal_rows_max: 250_000,
             journal_bytes_max: 512 << 20,
             hash_check_entries: 1_024,
+            raise_rules: true,
+            rules_max: rules_known(),
             duty_ms: 500,
             node_lost_ms: 5_000,
             learner_lag_entries: 256,
             hand_over_ms: 2_000,
         }
     }
+}
+
+fn rules_known() -> u32 {
+    model::RULES_MAX
 }
 
 /// Bytes of a log record that are not of its commands: its head, term, stamp and padding.

@@ -13,14 +13,14 @@ use crate::{
     wire::{self, ForwardAnswer, ForwardRequest},
 };
 use futures::future::BoxFuture;
-use model::{NodeId, Revision};
+use model::NodeId;
 use openraft::{
     LinearizerOption, Raft, RaftMetrics, ServerState,
     async_runtime::watch::WatchReceiver,
     errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
     raft::ClientWriteResponse,
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// Why a ledger stopped.
@@ -29,10 +29,32 @@ pub enum StopReason {
     /// It was asked to.
     #[error("the ledger was shut down")]
     Shutdown,
-    /// Raft ended: a disk or codec failed, or this replica differed from the leader. The node must
-    /// start anew.
+    /// Raft ended: a disk or codec failed. The node must start anew.
     #[error("raft ended: {0}")]
     Fatal(String),
+    /// The rules in force are beyond this build, so that it could not decide as the others do.
+    #[error(
+        "rules level {level} is in force in this cluster, and this release of muster knows levels up \
+         to {known} only; start the node with the release that the other control nodes run"
+    )]
+    RulesUnknown {
+        /// The level in force.
+        level: u32,
+        /// The newest level known here.
+        known: u32,
+    },
+    /// The state of this replica is not that of the majority.
+    #[error(
+        "at log index {index} the state of this node is not the one that a majority of the control \
+         nodes agrees on ({} has the hash of each of its rows); start the node again: it sets its \
+         state aside and rebuilds it from snapshot and log", rows.display()
+    )]
+    Diverged {
+        /// Where it was found.
+        index: u64,
+        /// A file for comparison with those of other nodes; empty if it could not be written.
+        rows: PathBuf,
+    },
 }
 
 pub(crate) struct Core {
@@ -116,7 +138,8 @@ impl Core {
                 changed
             });
             if let Some(fatal) = ended {
-                return self.stop(StopReason::Fatal(fatal.to_string()));
+                let reason = self.shared.halt_reason();
+                return self.stop(reason.unwrap_or_else(|| StopReason::Fatal(fatal.to_string())));
             }
             if metrics.changed().await.is_err() {
                 return self.stop(StopReason::Fatal("its task is gone".to_owned()));
@@ -160,6 +183,14 @@ impl Core {
         self.leadership.send_modify(|leadership| {
             *leadership = Leadership { term: leadership.term, ..Leadership::default() };
         });
+    }
+
+    /// Refuses writes while nobody knows which replica's answer would be right.
+    pub(crate) fn need_agreement(&self) -> Result<(), Error> {
+        match self.shared.jury(|jury| jury.is_disputed()) {
+            true => Err(Error::Disputed),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -294,9 +325,5 @@ impl Log for RaftLog {
 
     fn rules(&self) -> u32 {
         self.shared.published.read(entry::rules_in_force)
-    }
-
-    fn hash_check(&self) -> Option<(Revision, u128)> {
-        self.shared.hash_check()
     }
 }

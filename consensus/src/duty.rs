@@ -7,8 +7,10 @@
 //! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
 //! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
-use crate::{core::Core, entry, entry::Queued, forward, purge, queue::Queue, reads::Reads};
-use model::{Caller, Command, Heartbeats, NodeId};
+use crate::{
+    Member, core::Core, entry, entry::Queued, forward, purge, queue::Queue, reads::Reads,
+};
+use model::{Caller, Command, Heartbeats, NodeId, State};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
@@ -45,6 +47,10 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
 }
 
 async fn snapshot(core: &Core) {
+    if core.need_agreement().is_err() {
+        // A snapshot of a wrong state would take the place of the log that settles it.
+        return;
+    }
     let entries = core.shared.entries_since.load(Ordering::Relaxed);
     let bytes = core.shared.bytes_since.load(Ordering::Relaxed);
     let due =
@@ -74,6 +80,7 @@ async fn confirm_quorum(core: &Core, reads: &Reads) {
 fn leader_commands(core: &Core, since: Instant) -> Vec<Command> {
     let heartbeats = heartbeats(core, since);
     let lost_after = Duration::from_millis(core.config.node_lost_ms);
+    let members = core.members();
     core.shared.published.read(|state| {
         let mut commands = Vec::new();
         for (id, node) in state.nodes.iter() {
@@ -85,15 +92,20 @@ fn leader_commands(core: &Core, since: Instant) -> Vec<Command> {
                 commands.push(Command::MarkNode { id: *id, alive });
             }
         }
-        let level = state.nodes.iter().map(|(_, node)| node.rules_max).min();
-        match level.map(|level| level.min(model::RULES_MAX)) {
-            Some(level) if level > entry::rules_in_force(state) => {
-                commands.push(Command::RaiseRules { level });
-            }
-            Some(_) | None => {}
+        if let Some(level) = rules_to_raise(core, state, &members) {
+            commands.push(Command::RaiseRules { level });
         }
         commands
     })
+}
+
+/// The level to raise to: the newest one that every member said it knows, learners too.
+fn rules_to_raise(core: &Core, state: &State, members: &[Member]) -> Option<u32> {
+    let known = |id: &NodeId| state.nodes.get(id).map_or(0, |node| node.rules_max);
+    let members = members.iter().map(|member| known(&member.id));
+    let level = members.chain(state.nodes.iter().map(|(_, node)| node.rules_max)).min()?;
+    let level = level.min(core.config.rules_max);
+    (core.config.raise_rules && level > entry::rules_in_force(state)).then_some(level)
 }
 
 /// What the leader knows of the others since it leads.

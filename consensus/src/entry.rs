@@ -60,9 +60,10 @@ pub(crate) enum Entry {
     V1 {
         /// The leader's wall clock when it made the entry.
         stamp: Timestamp,
-        /// The rules level to decide by.
+        /// The rules level to decide by, unless a higher one is in force.
         rules: u32,
-        /// The leader's state hash at a past revision, to be compared with one's own.
+        /// Once the leader's state hash at a past revision. One replica's word is no verdict: it is
+        /// neither written nor read any more, see `jury`.
         hash_check: Option<(Revision, u128)>,
         /// At least one `Queued`, each encoded by the codec.
         commands: Vec<Blob>,

@@ -34,6 +34,9 @@ pub enum Error {
         /// The largest size taken, in bytes.
         max: u64,
     },
+    /// Certainly not done: replicas differ, and no majority says which of them is right.
+    #[error("control nodes differ in their state, and no majority says which is right")]
+    Disputed,
 }
 
 impl Error {
@@ -41,9 +44,11 @@ impl Error {
     /// id.
     pub fn certainly_not_done(&self) -> bool {
         match self {
-            Self::NotLeader { .. } | Self::Overloaded | Self::Stopped | Self::TooLarge { .. } => {
-                true
-            }
+            Self::NotLeader { .. }
+            | Self::Overloaded
+            | Self::Stopped
+            | Self::TooLarge { .. }
+            | Self::Disputed => true,
             Self::Unknown => false,
         }
     }

@@ -61,7 +61,7 @@ pub(crate) async fn propose(
         };
         ambiguous |= failed == Error::Unknown;
         let again = match failed {
-            Error::NotLeader { .. } => true,
+            Error::NotLeader { .. } | Error::Disputed => true,
             Error::Unknown => has_request_id,
             Error::Overloaded | Error::Stopped | Error::TooLarge { .. } => false,
         };
@@ -83,6 +83,7 @@ async fn propose_once(
     }
     let Some(leader) = core.leader() else { return Err(Error::NotLeader { hint: None }) };
     if leader.0 == core.node_id {
+        core.need_agreement()?;
         return queue.propose(blob.clone(), deadline).await;
     }
     let hint = Some(leader.0);
@@ -93,7 +94,9 @@ async fn propose_once(
         // The leader is stopping, not this node: another one will be found.
         Ok(ForwardAnswer::Failed(Error::Stopped)) => Err(Error::NotLeader { hint: None }),
         Ok(ForwardAnswer::Failed(error)) => Err(error),
-        Ok(ForwardAnswer::Index { .. } | ForwardAnswer::Changed) => Err(Error::Unknown),
+        Ok(ForwardAnswer::Index { .. } | ForwardAnswer::Changed | ForwardAnswer::Ballots(_)) => {
+            Err(Error::Unknown)
+        }
         Err(ForwardError::NotSent) => Err(Error::NotLeader { hint }),
         Err(ForwardError::Lost) => Err(Error::Unknown),
     }

@@ -12,13 +12,16 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod ballots;
 mod config;
 mod core;
 mod duty;
 mod entry;
 mod error;
 mod forward;
+mod herald;
 mod inspect;
+mod jury;
 mod keep;
 mod leases;
 mod ledger;
@@ -32,6 +35,7 @@ mod purge;
 mod queue;
 mod raft_ledger;
 mod reads;
+mod rows;
 mod service;
 mod snapshot;
 mod snapshot_files;

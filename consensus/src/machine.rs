@@ -1,26 +1,26 @@
 //! Raft's state machine: committed entries become state, journal, events and answers.
 //!
 //! Everything here is the same on every node, in the same order, from the same bytes. A fault stops
-//! the replica: it is returned to Raft, which ends. The hash of the state is remembered at fixed
-//! log positions and compared with the leader's; a replica that differs stops and leaves a note.
+//! the replica: it is returned to Raft, which ends. So does an entry, or a level that it raises, by
+//! rules that this build does not know. The `jury` gets the hash of the state at fixed log indexes.
 
 use crate::{
-    Config, WatchEvent,
+    Config, StopReason, WatchEvent,
     entry::{self, Entry, Step},
+    jury::{Applied, Jury},
     keep::{Keep, Position},
     publish::Published,
     snapshot::{self, Content, Snapshots, Stored},
     types::{Answers, LogId, RaftEntry, SnapshotMeta, StoredMembership, Types},
 };
 use futures::{Stream, TryStreamExt, future::BoxFuture};
-use model::{Revision, State};
+use model::{NodeId, State};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot,
     alias::SnapshotOf,
     storage::{EntryResponder, RaftStateMachine},
 };
 use std::{
-    collections::VecDeque,
     io,
     path::PathBuf,
     sync::{
@@ -33,9 +33,6 @@ use storage::{
     log::{Log, LogStatus},
 };
 use tokio::sync::watch;
-
-/// State hashes remembered for comparison.
-const HASHES_MAX: usize = 64;
 
 /// [`Log`] without its type.
 pub(crate) trait LogFiles: Send + Sync + 'static {
@@ -74,21 +71,17 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn LogFiles>,
     /// Log index of the newest entry in the state that was found in the store.
     pub(crate) restored_index: OnceLock<u64>,
-    hashes: Mutex<Hashes>,
+    jury: Mutex<Jury>,
+    /// Why this replica must end, where Raft only knows that it does.
+    halt: Mutex<Option<StopReason>>,
     /// Entries and bytes applied since the newest snapshot.
     pub(crate) entries_since: AtomicU64,
     pub(crate) bytes_since: AtomicU64,
 }
 
-#[derive(Default)]
-struct Hashes {
-    remembered: VecDeque<(Revision, u128)>,
-    offered: Revision,
-}
-
 impl Shared {
     pub(crate) fn new(
-        config: Arc<Config>,
+        (me, config): (NodeId, Arc<Config>),
         published: Arc<Published>,
         keep: Keep,
         (snapshots, log): (Arc<dyn Snapshots>, Arc<dyn LogFiles>),
@@ -101,40 +94,32 @@ impl Shared {
             snapshots,
             applied_index: watch::Sender::new(None),
             restored_index: OnceLock::new(),
-            hashes: Mutex::default(),
+            jury: Mutex::new(Jury::new(me)),
+            halt: Mutex::default(),
             entries_since: AtomicU64::new(0),
             bytes_since: AtomicU64::new(0),
         })
     }
 
-    fn hashes<R>(&self, f: impl FnOnce(&mut Hashes) -> R) -> R {
-        f(&mut self.hashes.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn jury<R>(&self, f: impl FnOnce(&mut Jury) -> R) -> R {
+        f(&mut self.jury.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The newest remembered hash, once.
-    pub(crate) fn hash_check(&self) -> Option<(Revision, u128)> {
-        self.hashes(|hashes| {
-            let newest = *hashes.remembered.back()?;
-            let fresh = newest.0 > hashes.offered;
-            hashes.offered = newest.0;
-            fresh.then_some(newest)
-        })
+    /// Why this replica ended, if it says so itself.
+    pub(crate) fn halt_reason(&self) -> Option<StopReason> {
+        self.halt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn remember(&self, revision: Revision, hash: u128) {
-        self.hashes(|hashes| {
-            if hashes.remembered.len() == HASHES_MAX {
-                hashes.remembered.pop_front();
-            }
-            hashes.remembered.push_back((revision, hash));
-        });
-    }
-
-    fn own_hash(&self, revision: Revision) -> Option<u128> {
-        self.hashes(|hashes| {
-            let found = hashes.remembered.iter().find(|(at, _)| *at == revision);
-            found.map(|(_, hash)| *hash)
-        })
+    /// Refuses a rules level that this build does not know: it could not decide as the others do.
+    fn need_rules(&self, level: u32) -> Result<(), Fault> {
+        let known = self.config.rules_max;
+        if level <= known {
+            return Ok(());
+        }
+        let reason = StopReason::RulesUnknown { level, known };
+        *self.halt.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        let (what, path) = ("rules of a log entry", PathBuf::new());
+        Err(Fault::Version { what, path, found: level, known })
     }
 }
 
@@ -147,15 +132,16 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(shared: Arc<Shared>, position: Position) -> Self {
-        let applied = position.applied.map(|id| id.index);
-        shared.applied_index.send_replace(applied);
-        if let Some(index) = applied {
+        let found = position.applied.map(|id| id.index);
+        shared.applied_index.send_replace(found);
+        if let Some(index) = found {
             shared.restored_index.get_or_init(|| index);
         }
+        shared.jury(|jury| jury.replaced(applied(&position)));
         Self { shared, applied: position.applied, membership: position.membership }
     }
 
-    async fn apply_one(&mut self, entry: RaftEntry) -> Result<Answers, Fault> {
+    fn apply_one(&mut self, entry: RaftEntry) -> Result<Answers, Fault> {
         let index = entry.log_id.index;
         let mut steps = Vec::new();
         match entry.payload {
@@ -163,7 +149,7 @@ impl Machine {
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
-            EntryPayload::Normal(entry) => steps = self.apply_commands(index, entry).await?,
+            EntryPayload::Normal(entry) => steps = self.apply_commands(entry)?,
         }
         self.applied = Some(entry.log_id);
         let position = self.shared.published.write(|state| {
@@ -175,9 +161,13 @@ impl Machine {
                 hash: state.hash(),
             }
         });
+        // Before it is stored: a newer build is to find the state as it was before.
+        self.shared.need_rules(position.globals.rules)?;
         self.shared.keep.write(&position, &steps)?;
-        if index.is_multiple_of(self.shared.config.hash_check_entries) {
-            self.shared.remember(position.globals.revision, position.hash);
+        if let Some(applied) = applied(&position) {
+            let due = index.is_multiple_of(self.shared.config.hash_check_entries);
+            let fork = due.then(|| self.shared.published.read(State::clone));
+            self.shared.jury(|jury| jury.applied(applied, fork));
         }
         let answers = steps.iter().map(Step::outcome).collect();
         self.shared.published.publish(steps.into_iter().map(WatchEvent::from).collect());
@@ -186,42 +176,13 @@ impl Machine {
         Ok(Answers(answers))
     }
 
-    async fn apply_commands(&self, index: u64, entry: Entry) -> Result<Vec<Step>, Fault> {
-        let Entry::V1 { stamp, rules, hash_check, commands } = entry;
-        if let Some((revision, leaders)) = hash_check
-            && let Some(own) = self.shared.own_hash(revision)
-            && own != leaders
-        {
-            return Err(self.diverged(index, revision, [own, leaders]).await);
-        }
-        if rules > model::RULES_MAX {
-            let known = model::RULES_MAX;
-            let (what, path) = ("rules of a log entry", PathBuf::new());
-            return Err(Fault::Version { what, path, found: rules, known });
-        }
+    fn apply_commands(&self, entry: Entry) -> Result<Vec<Step>, Fault> {
+        let Entry::V1 { stamp, rules, hash_check: _, commands } = entry;
+        self.shared.need_rules(rules)?;
         let bytes: usize = commands.iter().map(|blob| blob.0.len()).sum();
         self.shared.bytes_since.fetch_add(bytes as u64, Ordering::Relaxed);
         let commands = entry::decode(&commands)?;
         Ok(self.shared.published.write(|state| entry::apply(state, stamp, rules, commands)))
-    }
-
-    /// This replica is not what the leader is: it stops, and the next start rebuilds it.
-    async fn diverged(&self, index: u64, revision: Revision, hashes: [u128; 2]) -> Fault {
-        let [own, leaders] = hashes;
-        let detail = format!(
-            "at revision {revision} the state hash here is {own:032x}, the leader's {leaders:032x}; \
-             found at log index {index}"
-        );
-        tracing::error!(%revision, index, "this replica's state differs from the leader's: {detail}");
-        let note = self
-            .shared
-            .published
-            .read(|state| format!("{detail}\nnewest revision here: {:?}\n", state.globals));
-        if let Err(fault) = self.shared.snapshots.note_divergence(note).await {
-            tracing::error!(%fault, "could not write the note about it");
-        }
-        let path = PathBuf::from(snapshot::DIVERGENCE_NOTE);
-        Fault::Corrupt { what: "state", path, offset: revision.0, detail }
     }
 
     fn position(&self, state: &State) -> Position {
@@ -232,6 +193,12 @@ impl Machine {
             hash: state.hash(),
         }
     }
+}
+
+/// What the jury hears of a position.
+fn applied(position: &Position) -> Option<Applied> {
+    let Position { applied, globals, hash, .. } = position;
+    Some(Applied { index: applied.as_ref()?.index, revision: globals.revision, hash: *hash })
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -247,7 +214,7 @@ impl RaftStateMachine<Types> for Machine {
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let answers = self.apply_one(entry).await.inspect_err(|fault| {
+            let answers = self.apply_one(entry).inspect_err(|fault| {
                 tracing::error!(%fault, "cannot apply an entry: this replica stops");
             })?;
             if let Some(responder) = responder {
@@ -295,12 +262,14 @@ impl RaftStateMachine<Types> for Machine {
             let path = PathBuf::from(stored.name.id);
             return Err(Fault::Corrupt { what: "snapshot", path, offset: 0, detail }.into());
         }
+        self.shared.need_rules(position.globals.rules)?;
         self.shared.keep.replace(&position, &state).await?;
+        let applied = applied(&position);
         self.applied = position.applied;
         self.membership = position.membership;
         tracing::info!(revision = %position.globals.revision, "installed a snapshot");
         self.shared.published.reset(state);
-        self.shared.hashes(|hashes| hashes.remembered.clear());
+        self.shared.jury(|jury| jury.replaced(applied));
         self.shared.applied_index.send_replace(self.applied.map(|id| id.index));
         Ok(())
     }

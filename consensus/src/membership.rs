@@ -53,7 +53,11 @@ pub(crate) async fn change(
                 match core.ask(leader, Method::Propose, request, deadline).await {
                     Ok(ForwardAnswer::Changed) => return Ok(()),
                     Ok(ForwardAnswer::Failed(error)) => error,
-                    Ok(ForwardAnswer::Outcome(_) | ForwardAnswer::Index { .. })
+                    Ok(
+                        ForwardAnswer::Outcome(_)
+                        | ForwardAnswer::Index { .. }
+                        | ForwardAnswer::Ballots(_),
+                    )
                     | Err(ForwardError::Lost) => Error::Unknown,
                     Err(ForwardError::NotSent) => Error::NotLeader { hint: None },
                 }

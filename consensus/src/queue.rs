@@ -11,7 +11,7 @@ use crate::{
     types::Answers,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use model::{Clock, Outcome, Revision};
+use model::{Clock, Outcome};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
@@ -24,8 +24,6 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn commit(&self, entry: Entry) -> BoxFuture<'static, Result<Answers, Error>>;
     /// The rules level in force.
     fn rules(&self) -> u32;
-    /// A state hash to be compared, each only once.
-    fn hash_check(&self) -> Option<(Revision, u128)>;
 }
 
 struct Item {
@@ -148,8 +146,7 @@ impl Worker {
             }
         }
         let stamp = self.clock.now();
-        let hash_check = (!commands.is_empty()).then(|| self.log.hash_check()).flatten();
-        (Entry::V1 { stamp, rules: self.log.rules(), hash_check, commands }, answers)
+        (Entry::V1 { stamp, rules: self.log.rules(), hash_check: None, commands }, answers)
     }
 
     fn commit(&self, entry: Entry, answers: Vec<Answer>) -> BoxFuture<'static, ()> {

@@ -6,13 +6,15 @@
 
 mod open;
 
+pub use open::StartError;
+
 use crate::{
-    BadConfig, Config, Error, JournalRow, Leadership, Leases, Ledger, Member, Peer, PeerService,
-    Proposal, StopReason, Transport, WatchError, WatchStream,
+    Config, Error, JournalRow, Leadership, Leases, Ledger, Member, Peer, PeerService, Proposal,
+    StopReason, Transport, WatchError, WatchStream, ballots,
     core::{Core, RaftLog},
     duty,
     entry::{self, Queued},
-    forward,
+    forward, herald,
     log_store::LogStore,
     machine::{Machine, Shared},
     membership, memory_ledger,
@@ -26,7 +28,7 @@ use crate::{
     wire::MemberChange,
 };
 use model::{Clock, NodeId, Outcome, Revision, State};
-use open::{check_vote, open_log, open_state};
+use open::{check_rules, check_vote, open_log, open_state};
 use openraft::{Raft, errors::RaftError};
 use std::{
     collections::BTreeMap,
@@ -64,33 +66,6 @@ pub struct Foundation<D: Disk, H: KvHome> {
     pub transport: Arc<dyn Transport>,
     /// The wall clock that stamps entries.
     pub clock: Arc<dyn Clock>,
-}
-
-/// Why a ledger cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting is wrong.
-    #[error(transparent)]
-    Config(#[from] BadConfig),
-    /// Truth on disk cannot be read or written.
-    #[error("could not open the ledger's files")]
-    Storage(#[from] Fault),
-    /// The log is gone, damaged, or older than what was built from it: with it went votes that were
-    /// given and entries that were acknowledged, so that this node must not vote again.
-    #[error(
-        "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
-         remove its data folder and join it anew with a join token, or, if it was the only node, \
-         restore its whole data folder from a backup", dir.display()
-    )]
-    LogLost {
-        /// The log's directory.
-        dir: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Raft refuses what it found.
-    #[error("could not start raft: {0}")]
-    Raft(String),
 }
 
 /// One node's replicated ledger. Clones share it.
@@ -150,6 +125,7 @@ impl RaftLedger {
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
         let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
         let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
+        check_rules(&config, &position)?;
         let snapshot = snapshots.current().await?.and_then(|stored| stored.meta.last_log_id);
         check_vote(&log_store, &log_dir, position.applied.into_iter().chain(snapshot))?;
         let limits = RingLimits {
@@ -157,7 +133,8 @@ impl RaftLedger {
             changes_max: config.watch_changes_max,
         };
         let published = Published::new(state, limits, Some(Arc::new(keep.clone())));
-        let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), log_files));
+        let files = (Arc::new(snapshots) as Arc<dyn Snapshots>, log_files as Arc<_>);
+        let shared = Shared::new((node_id, config.clone()), published, keep, files);
         let machine = Machine::new(shared.clone(), position);
         let transfers = Transfers::default();
         let network = Network {
@@ -166,9 +143,12 @@ impl RaftLedger {
             config: config.clone(),
             transfers: transfers.clone(),
         };
-        let raft = Raft::new(node_id.0, raft_config, network, log_store, machine)
-            .await
-            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+        let raft = Raft::new(node_id.0, raft_config, network, log_store, machine).await.map_err(
+            |fatal| match shared.halt_reason() {
+                Some(reason) => StartError::Rules(reason),
+                None => StartError::Raft(fatal.to_string()),
+            },
+        )?;
         let core = Arc::new(Core {
             node_id,
             config: config.clone(),
@@ -187,6 +167,8 @@ impl RaftLedger {
             tokio::spawn(rounds),
             tokio::spawn(core.clone().follow_metrics()),
             tokio::spawn(duty::run(core.clone(), queue.clone(), reads.clone())),
+            tokio::spawn(ballots::run(core.clone())),
+            tokio::spawn(herald::run(core.clone())),
         ];
         let inner = Arc::new(Inner { core, queue, reads, tasks: Mutex::new(tasks) });
         Ok((Self { inner }, kv))
@@ -293,6 +275,11 @@ impl RaftLedger {
         self.kill().await;
     }
 
+    /// Ends this node's part for a reason that others found: [`RaftLedger::stopped`] tells it.
+    pub fn halt(&self, reason: StopReason) {
+        self.inner.core.stop(reason);
+    }
+
     /// Stops at once and hands nothing over, as a crash would.
     pub async fn kill(&self) {
         let core = &self.inner.core;
@@ -396,6 +383,11 @@ impl Ledger for RaftLedger {
 
 #[cfg(test)]
 impl RaftLedger {
+    /// Whether it has ended, for whatever reason.
+    pub(crate) fn is_stopped_for_test(&self) -> bool {
+        self.inner.core.is_stopped()
+    }
+
     /// Changes the state behind Raft's back.
     pub(crate) fn corrupt_for_test(&self) {
         self.inner.core.shared.published.write(|state| {

@@ -104,9 +104,10 @@ async fn round(core: &Core, deadline: Instant) -> Result<Confirmed, Error> {
                     Ok(confirmed(index, lease_ttl_ms))
                 }
                 Ok(ForwardAnswer::Failed(error)) => Err(error),
-                Ok(ForwardAnswer::Outcome(_) | ForwardAnswer::Changed) | Err(_) => {
-                    Err(Error::Unknown)
-                }
+                Ok(
+                    ForwardAnswer::Outcome(_) | ForwardAnswer::Changed | ForwardAnswer::Ballots(_),
+                )
+                | Err(_) => Err(Error::Unknown),
             }
         }
         None => Err(Error::NotLeader { hint: None }),

@@ -90,8 +90,10 @@ impl PeerService {
         let answer = match request {
             ForwardRequest::Propose { queued, deadline_ms } => {
                 // A command that cannot be decoded would stop every replica: refuse it here.
-                match storage::codec::decode::<crate::entry::Queued>(&queued.0) {
-                    Ok(_) => {
+                let readable = storage::codec::decode::<crate::entry::Queued>(&queued.0);
+                match readable.map(|_| self.inner.core.need_agreement()) {
+                    Ok(Err(disputed)) => Err(disputed),
+                    Ok(Ok(())) => {
                         let outcome = self.inner.queue.propose(queued, until(deadline_ms)).await;
                         outcome.map(ForwardAnswer::Outcome)
                     }
@@ -105,6 +107,9 @@ impl PeerService {
                 let asker = (node, lease_ttl_ms);
                 let read = self.inner.core.read_index_for(asker, until(deadline_ms)).await;
                 read.map(|(index, lease_ttl_ms)| ForwardAnswer::Index { index, lease_ttl_ms })
+            }
+            ForwardRequest::Ballots { node, ballots } => {
+                Ok(ForwardAnswer::Ballots(self.inner.core.count(node, ballots)))
             }
             ForwardRequest::ChangeMembers { change, deadline_ms } => {
                 let changed = self.inner.core.change_members(change, until(deadline_ms)).await;

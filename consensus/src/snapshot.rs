@@ -15,8 +15,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use storage::{Fault, codec, snapshot::SnapshotName};
 use tokio::time::Instant;
 
-/// Name of the file that says this replica differed from the leader.
+/// Name of the file that says this replica differed from the majority.
 pub(crate) const DIVERGENCE_NOTE: &str = "diverged";
+/// Name of the file that says what such a replica was rebuilt from.
+pub(crate) const REBUILT_NOTE: &str = "diverged-before";
+/// Name of the file with the hash of each row, for comparison with those of other replicas.
+pub(crate) const ROWS: &str = "state-hashes";
 
 /// Bytes of rows that one piece holds, about.
 const PIECE_BYTES: usize = 256 << 10;
@@ -42,8 +46,8 @@ pub(crate) trait Snapshots: Send + Sync + 'static {
         &'a self,
         stored: &'a Stored,
     ) -> BoxFuture<'a, Result<Box<dyn SnapshotReader>, Fault>>;
-    /// Leaves word that the state of this replica is wrong.
-    fn note_divergence(&self, text: String) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Leaves a text of this name beside the snapshots, in the place of the one before; answers where.
+    fn note(&self, name: &'static str, text: String) -> BoxFuture<'_, Result<PathBuf, Fault>>;
 }
 
 /// A file that is being written.

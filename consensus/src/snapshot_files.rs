@@ -1,7 +1,7 @@
 //! The snapshots of one node on its [`Disk`].
 
 use crate::{
-    snapshot::{DIVERGENCE_NOTE, SnapshotReader, SnapshotWriter, Snapshots, Stored},
+    snapshot::{DIVERGENCE_NOTE, REBUILT_NOTE, SnapshotReader, SnapshotWriter, Snapshots, Stored},
     types::SnapshotMeta,
 };
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use storage::{
     snapshot::{self, SnapshotConfig, SnapshotName},
 };
 use tokio::sync::Mutex;
+
+/// Largest note read, in bytes.
+const NOTE_BYTES_MAX: u64 = 64 << 10;
 
 /// A directory of snapshots, of which only the newest is kept.
 pub(crate) struct SnapshotFiles<D> {
@@ -43,16 +46,44 @@ impl<D: Disk> SnapshotFiles<D> {
         Ok(Self { disk, dir: dir.to_path_buf(), files, next, current })
     }
 
-    /// Whether the last life of this replica found that its state was wrong; the note is put away.
-    pub(crate) async fn take_divergence(&self) -> Result<bool, Fault> {
-        let note = self.dir.join(DIVERGENCE_NOTE);
-        let found = self.disk.exists(&note).await?;
-        if found {
-            self.disk.rename(&note, &self.dir.join("diverged-before")).await?;
-            self.disk.sync_dir(&self.dir).await?;
+    /// What the last life of this replica found out about its state. A note of that is put away, for
+    /// the state to be rebuilt, once for each snapshot that it can be rebuilt from.
+    pub(crate) async fn take_divergence(&self) -> Result<Divergence, Fault> {
+        let (note, before) = (self.dir.join(DIVERGENCE_NOTE), self.dir.join(REBUILT_NOTE));
+        if !self.disk.exists(&note).await? {
+            return Ok(Divergence::None);
         }
-        Ok(found)
+        let basis = self.current.lock().await.as_ref().map(|stored| stored.name.file());
+        let basis = format!("rebuilt from {}", basis.as_deref().unwrap_or("the log"));
+        if self.disk.exists(&before).await? && self.first_line(&before).await? == basis {
+            return Ok(Divergence::Again { note });
+        }
+        let text = self.disk.read_file(&note, NOTE_BYTES_MAX).await?;
+        let text = format!("{basis}\n{}", String::from_utf8_lossy(&text));
+        self.disk.replace_file(&before, Bytes::from(text)).await?;
+        self.disk.remove(&note).await?;
+        self.disk.sync_dir(&self.dir).await?;
+        Ok(Divergence::Found)
     }
+
+    async fn first_line(&self, path: &Path) -> Result<String, Fault> {
+        let text = self.disk.read_file(path, NOTE_BYTES_MAX).await?;
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+/// What a replica found out about its own state.
+pub(crate) enum Divergence {
+    /// Nothing.
+    None,
+    /// It was not that of the majority.
+    Found,
+    /// It was not, again, after it was rebuilt from the snapshot there is.
+    Again {
+        /// What was found.
+        note: PathBuf,
+    },
 }
 
 /// What stands beside the content of a file. Appended only.
@@ -108,9 +139,13 @@ impl<D: Disk> Snapshots for SnapshotFiles<D> {
         .boxed()
     }
 
-    fn note_divergence(&self, text: String) -> BoxFuture<'_, Result<(), Fault>> {
-        let note = self.dir.join(DIVERGENCE_NOTE);
-        async move { self.disk.replace_file(&note, Bytes::from(text)).await }.boxed()
+    fn note(&self, name: &'static str, text: String) -> BoxFuture<'_, Result<PathBuf, Fault>> {
+        let path = self.dir.join(name);
+        async move {
+            self.disk.replace_file(&path, Bytes::from(text)).await?;
+            Ok(path)
+        }
+        .boxed()
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod cluster;
 mod conformance;
+mod diverging;
 mod leasing;
 mod life;
 mod log_suite;
 mod over_grpc;
 mod power;
+mod rules;
 mod watching;
-mod world;
+pub(crate) mod world;

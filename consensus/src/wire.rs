@@ -8,6 +8,7 @@
 use crate::{
     Error, Peer,
     entry::Blob,
+    jury::Ballot,
     types::{SnapshotMeta, Types, Vote},
 };
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub(crate) enum ForwardRequest {
     Linearize { node: NodeId, lease_ttl_ms: Option<u64>, deadline_ms: u64 },
     /// Change the members.
     ChangeMembers { change: MemberChange, deadline_ms: u64 },
+    /// Take note of a node's state hashes, and tell it those of the others.
+    Ballots { node: NodeId, ballots: Vec<Ballot> },
 }
 
 /// A change of the members, one node at a time.
@@ -49,6 +52,8 @@ pub(crate) enum ForwardAnswer {
     Changed,
     /// It failed.
     Failed(Error),
+    /// What nodes said their states are.
+    Ballots(Vec<(NodeId, Ballot)>),
 }
 
 /// One chunk of a snapshot.

@@ -11,6 +11,7 @@ mod login;
 mod logs;
 mod retry;
 mod role;
+mod rules;
 mod status;
 mod token;
 mod watch;

@@ -14,7 +14,7 @@ use std::{hash::Hash, sync::Arc};
 pub struct Stamp {
     /// The leader's clock.
     pub time: Timestamp,
-    /// The rules level to decide by.
+    /// The rules level to decide by, unless a higher one is in force.
     pub rules: u32,
     /// Who asks.
     pub caller: Caller,
@@ -35,13 +35,14 @@ pub struct Applied {
 
 impl State {
     /// Takes one command of the log. It has the next revision; its time is the stamp's, but never
-    /// earlier than that of the command before. A repeat of a request id gets the first answer. A
+    /// earlier than that of the command before. Nor is its rules level below the one in force: the
+    /// leader may have named it before it heard of the rise. A repeat of a request id gets the first answer. A
     /// refusal changes nothing but revision, time and the remembered answer.
     pub fn apply(&mut self, stamp: &Stamp, command: &Command) -> Applied {
         let context = Context {
             revision: self.globals.revision.next(),
             time: stamp.time.max(self.globals.time),
-            rules: stamp.rules,
+            rules: stamp.rules.max(self.globals.rules),
             caller: stamp.caller.clone(),
             request_id: stamp.request_id.clone(),
         };

@@ -25,8 +25,9 @@ mod tenant;
 
 use crate::{
     Command, Context, Event, Rejection, Reply, State, Uid, evolve,
-    limits::{BATCH_MAX, ITEMS_MAX, RULES_RETRY},
+    limits::{BATCH_MAX, ITEMS_MAX},
     rejection::Code,
+    rules::RULES_RETRY,
 };
 
 pub(crate) use deletion::waiting_on;

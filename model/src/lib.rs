@@ -35,6 +35,7 @@ mod read;
 pub mod rejection;
 pub mod retry;
 mod rollup;
+mod rules;
 mod state;
 mod table;
 mod tally;
@@ -55,6 +56,7 @@ pub use digest::{BadDigest, Digest};
 pub use event::{Event, Removal, Retirement, Summary, Written};
 pub use evolve::evolve;
 pub use feasible::{Obstacle, feasible};
+pub use hash::HASH_FORMAT;
 pub use host::{Component, Contact, DriverKind, Facts, Host, HostState, Resources};
 pub use id::{Assignment, NodeId, Revision, Uid};
 pub use job::{
@@ -62,7 +64,6 @@ pub use job::{
     Workload,
 };
 pub use lease::{Heartbeats, LeaseTimes, Standing, standing};
-pub use limits::RULES_MAX;
 pub use load::Loading;
 pub use meta::{Condition, Deletion, Indicator, Labels, Meta, OwnerRef, Status};
 pub use name::{BadName, Name};
@@ -70,6 +71,7 @@ pub use outlook::{Outlook, Outlooks, Settling};
 pub use package::{Application, Image, OnDisconnect, Package, Value, Version};
 pub use read::Order;
 pub use rejection::{Class, Outcome, Rejection, Reply};
+pub use rules::RULES_MAX;
 pub use state::{Change, Due, Globals, Key, Row, State, Tombstone};
 pub use table::Table;
 pub use tenant::Tenant;

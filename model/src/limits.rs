@@ -1,12 +1,7 @@
 //! Every bound and every length of time the domain knows, in one place.
 //!
 //! They are constants and not configuration because every control node must decide alike; a change
-//! is a new rules level.
-
-/// Rules levels this build can decide by: 1 to this.
-pub const RULES_MAX: u32 = 2;
-/// From this level on jobs are tried again on demand.
-pub const RULES_RETRY: u32 = 2;
+//! is a new rules level (`rules`).
 
 /// How long a copy must run before it counts as running (APP-27), in ms.
 pub const ANTI_FLAP_MS: u64 = 10_000;

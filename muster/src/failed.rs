@@ -60,6 +60,9 @@ fn of_serve(error: &ServeError) -> Option<Failure> {
     let of = |reason, field: &str, remedy| {
         Some(Failure::of(exit::ERROR, reason, told(error), remedy).at(field))
     };
+    if let Some((reason, remedy)) = error.lasting() {
+        return of(reason, "data", remedy);
+    }
     match error {
         // These are transparent: they are no causes of their own.
         ServeError::Passport(error) => Some(of_passport(error)),

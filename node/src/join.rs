@@ -116,6 +116,7 @@ impl<F: Fabric, D: Disk> Newcomer<'_, F, D> {
             host: None,
             server_names: server_names(self.config),
             request_id: self.request_id()?,
+            rules_max: self.config.raft.rules_max,
         };
         let (asked, sha256) = (&asked, ticket.token.authority_sha256());
         let answer = self.in_turn(&ticket.servers, |addr| {
@@ -140,7 +141,8 @@ impl<F: Fabric, D: Disk> Newcomer<'_, F, D> {
             return Err(PassportError::Identity(identity::Error::NotAuthority).into());
         };
         let tls = identity::client_config(bundle.trust(), Some(bundle), time(&self.clock))?;
-        let asked = v1::JoinRequest { node_id: id, ..v1::JoinRequest::default() };
+        let rules_max = self.config.raft.rules_max;
+        let asked = v1::JoinRequest { node_id: id, rules_max, ..v1::JoinRequest::default() };
         let (asked, tls) = (&asked, &tls);
         let answer = self.in_turn(peers, |addr| {
             let tls = tls.clone();

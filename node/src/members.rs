@@ -7,6 +7,7 @@ use api::BoxFuture;
 use bytes::Bytes;
 use consensus::{
     Error, Ledger, LedgerStatus, Member, Method, Peer, PeerService, RaftLedger, ServiceError,
+    StopReason,
 };
 use model::NodeId;
 use tokio::time::Instant;
@@ -26,6 +27,9 @@ pub trait Members: Send + Sync + 'static {
         peer: Peer,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Stops this node's part in the group for good: the cluster will not have it as it is.
+    fn halt(&self, reason: StopReason);
 
     /// Answers a peer's call.
     fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>>;
@@ -64,6 +68,10 @@ impl Members for RaftMembers {
         Box::pin(self.ledger.add_node(id, peer, deadline))
     }
 
+    fn halt(&self, reason: StopReason) {
+        self.ledger.halt(reason);
+    }
+
     fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
         Box::pin(self.peers.handle(method, body))
     }
@@ -96,6 +104,8 @@ impl<L: Ledger> Members for Alone<L> {
     ) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    fn halt(&self, _reason: StopReason) {}
 
     fn handle(&self, _method: Method, _body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
         let alone = ServiceError::Stopped("this node has no peers".to_owned());

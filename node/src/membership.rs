@@ -3,9 +3,9 @@
 //! Level-triggered, until the group and the state say what is so: the first node of a cluster writes the
 //! first rows, a newcomer asks to be taken in, a node that moved says where it is.
 
-use crate::{Shared, bootstrap::FIRST_OPERATOR, members::Members, passport::NodeFile};
+use crate::{Shared, bootstrap::FIRST_OPERATOR, members::Members, passport::NodeFile, refusal};
 use api::v1::{self, join_client::JoinClient};
-use consensus::{Ledger, Peer};
+use consensus::{Ledger, Peer, StopReason};
 use model::{Caller, Command, Name, Role, Scope};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -13,6 +13,13 @@ use tonic::{Status, transport::Channel};
 
 /// Opens a channel to the peer port at an address, whoever is there.
 pub(crate) type DialPeer = Arc<dyn Fn(&str) -> Result<Channel, Status> + Send + Sync>;
+
+/// The reason to stop, if the cluster refused this node for the rules levels it knows.
+fn rules_unknown(status: &Status, known: u32) -> Option<StopReason> {
+    let refused = api::status::ClientError::from(status.clone());
+    let level = refused.metadata.get("rules").and_then(|level| level.parse().ok())?;
+    (refused.reason == refusal::RULES_UNKNOWN).then_some(StopReason::RulesUnknown { level, known })
+}
 
 /// Sees to the membership of one node.
 pub(crate) struct Membership<L: Ledger> {
@@ -30,6 +37,10 @@ impl<L: Ledger> Membership<L> {
         let pause = Duration::from_millis(self.shared.config.server.join_retry_ms);
         while !self.is_settled() {
             if let Err(status) = self.step().await {
+                if let Some(reason) = rules_unknown(&status, self.shared.config.raft.rules_max) {
+                    self.members.halt(reason);
+                    return;
+                }
                 tracing::info!(error = %status, "this node is not settled in its cluster yet");
             }
             tokio::select! {
@@ -57,7 +68,7 @@ impl<L: Ledger> Membership<L> {
             state.nodes.get(&self.shared.node_id).is_some_and(|node| {
                 node.peer_addr == self.here.peer_addr
                     && node.client_addr == self.here.client_addr
-                    && node.rules_max == model::RULES_MAX
+                    && node.rules_max == self.shared.config.raft.rules_max
             })
         })
     }
@@ -71,7 +82,7 @@ impl<L: Ledger> Membership<L> {
             let belongs = self.members.members().iter().any(|member| member.id == me);
             if led && belongs {
                 let moved = self.members.add_node(me, self.here.clone(), deadline).await;
-                moved.map_err(|error| crate::refusal::of_ledger(&error))?;
+                moved.map_err(|error| refusal::of_ledger(&error))?;
             } else if !self.node.bootstrap {
                 return self.ask_peers().await;
             }
@@ -86,7 +97,7 @@ impl<L: Ledger> Membership<L> {
             id: me,
             peer_addr: self.here.peer_addr.clone(),
             client_addr: self.here.client_addr.clone(),
-            rules_max: model::RULES_MAX,
+            rules_max: self.shared.config.raft.rules_max,
         };
         let is_new = self.shared.ledger.read(|state| state.nodes.is_empty());
         let command = match Name::new(FIRST_OPERATOR) {
@@ -119,7 +130,7 @@ impl<L: Ledger> Membership<L> {
             node_id: self.shared.node_id.0,
             peer_addr: self.here.peer_addr.clone(),
             client_addr: self.here.client_addr.clone(),
-            rules_max: model::RULES_MAX,
+            rules_max: self.shared.config.raft.rules_max,
         };
         let mut last = Status::unavailable("no other control node is known");
         for addr in addrs {

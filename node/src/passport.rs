@@ -228,7 +228,7 @@ pub(crate) fn private_folder(path: &std::path::Path) -> Result<(), PassportError
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     let found = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
     if found != 0o700 {
-        tracing::warn!(path = %path.display(), found = format!("{found:o}"), "made a folder private");
+        tracing::info!(path = %path.display(), found = format!("{found:o}"), "made a folder private");
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
     }
     Ok(())

@@ -81,13 +81,14 @@ pub(crate) fn client_routes<L: Ledger>(
         role_bindings_server::RoleBindingsServer(RoleBindings(nouns.clone())),
         tokens_server::TokensServer(Tokens(nouns.clone())),
         nodes_server::NodesServer(Nodes(nouns.clone())),
-        apply_server::ApplyServer(Apply(nouns)),
+        apply_server::ApplyServer(Apply(nouns.clone())),
         logs_server::LogsServer(Logs(sessions.clone())),
         watch_server::WatchServer(Watch::new(shared.clone())),
         enrol_server::EnrolServer(Enrol(shared.clone())),
         inspect_server::InspectServer(inspect),
         control_plane_server::ControlPlaneServer(ControlPlane {
             shared: shared.clone(),
+            nouns,
             members: members.clone(),
         }),
     )

@@ -17,6 +17,8 @@ pub const TOKEN: &str = "TOKEN";
 pub const CALLER: &str = "CALLER";
 /// PERMISSION_DENIED: the caller's role is too low.
 pub const ROLE: &str = "ROLE";
+/// FAILED_PRECONDITION: a control node does not know the rules level in force; as the rules say it.
+pub const RULES_UNKNOWN: &str = "RULES_UNKNOWN";
 /// NOT_FOUND: the tenant is not the caller's; worded as if it did not exist.
 pub const UNKNOWN_TENANT: &str = "UNKNOWN_TENANT";
 
@@ -32,6 +34,7 @@ pub fn of_ledger(error: &Error) -> Status {
         Error::Overloaded => api::status::overloaded(),
         Error::Stopped => api::status::stopped(),
         Error::Unknown => api::status::unknown_outcome(),
+        Error::Disputed => api::status::state_disputed(),
         Error::TooLarge { bytes, max } => api::status::command_too_large(*bytes, *max),
     }
 }

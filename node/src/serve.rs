@@ -25,7 +25,7 @@ use crate::{
 };
 use actors::Actors;
 use api::Fabric;
-use consensus::{Foundation, Ledger, Peer, RaftLedger, StopReason};
+use consensus::{Foundation, Ledger, Peer, RaftLedger, StartError, StopReason};
 use identity::{Entropy, SystemEntropy};
 use model::{Clock, NodeId};
 use serde::Serialize;
@@ -116,6 +116,7 @@ pub async fn serve(
     node.stop().await;
     match ended {
         None => Ok(()),
+        Some(reason @ StopReason::RulesUnknown { .. }) => Err(StartError::Rules(reason).into()),
         Some(reason) => Err(ServeError::Stopped { reason: reason.to_string() }),
     }
 }

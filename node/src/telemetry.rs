@@ -1,14 +1,16 @@
 //! Logs: to stderr, for people or for machines.
 //!
 //! What is logged follows `MUSTER_LOG`, in the syntax of `tracing`: `info`, `warn,consensus=debug`.
+//! Lines are coloured on a terminal only.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable that says what is logged.
 pub const LOG_VARIABLE: &str = "MUSTER_LOG";
-/// What is logged when it says nothing.
-const FILTER_DEFAULT: &str = "info";
+/// What is logged when it says nothing. Raft has news and warnings at each turn of each election and
+/// for each message to a node that is down, dozens a second; what matters of it `consensus` says once.
+const FILTER_DEFAULT: &str = "info,openraft=error";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub fn start_logs(format: LogFormat, filter: Option<&str>) -> Result<(), Telemet
     let filter = EnvFilter::try_new(filter.unwrap_or(FILTER_DEFAULT))
         .map_err(|bad| TelemetryError::Filter(bad.to_string()))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // On a terminal NO_COLOR still counts.
+    let logs = if io::stderr().is_terminal() { logs } else { logs.with_ansi(false) };
     let started = match format {
         LogFormat::Text => logs.try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

@@ -167,6 +167,21 @@ impl Cluster {
         self.launch_node(index, &[]);
     }
 
+    /// Asks a node to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// When it is down already, or still there after half a minute.
+    pub fn stop_node(&mut self, index: usize) {
+        let mut process = self.nodes[index].process.take().expect("the node runs");
+        process.signal(nix::sys::signal::Signal::SIGTERM);
+        until("the node has stopped", 30, || !process.is_running());
+    }
+
+    /// Processes that are started from now on are of another binary; answers the one before.
+    pub fn set_binary(&mut self, binary: PathBuf) -> PathBuf {
+        std::mem::replace(&mut self.binary, binary)
+    }
+
     /// `kill -9` of a node.
     ///
     /// # Panics

@@ -18,6 +18,7 @@ mod refusals;
 mod storage;
 mod tour;
 mod updates;
+mod upgrade;
 
 use tests::{Cluster, Settings};
 

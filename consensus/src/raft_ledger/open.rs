@@ -1,27 +1,70 @@
 //! What a ledger finds on its disk when it starts: state that can be rebuilt, and a log that cannot.
 
-use super::StartError;
 use crate::{
-    Config,
+    BadConfig, Config, StopReason,
     keep::{JournalLimits, Keep, Position},
     log_store::LogStore,
-    snapshot_files::SnapshotFiles,
+    snapshot_files::{Divergence, SnapshotFiles},
     types::LogId,
 };
 use model::State;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use storage::{
     Disk, Fault,
     kv::{self, KvHome},
     log::{Log, LogConfig},
 };
 
+/// Why a ledger cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// Truth on disk cannot be read or written.
+    #[error("could not open the ledger's files")]
+    Storage(#[from] Fault),
+    /// The log is gone, damaged, or older than what was built from it: with it went votes that were
+    /// given and entries that were acknowledged, so that this node must not vote again.
+    #[error(
+        "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
+         remove its data folder and join it anew with a join token, or, if it was the only node, \
+         restore its whole data folder from a backup", dir.display()
+    )]
+    LogLost {
+        /// The log's directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The cluster decides by rules that this build does not know.
+    #[error("{0}; what is on its disk is whole")]
+    Rules(StopReason),
+    /// The state was not the majority's, and was not again after it was rebuilt from what is here.
+    #[error(
+        "the state of this node was rebuilt from its own snapshot and log, and again it was not the \
+         one that a majority of the control nodes agrees on, so one of them is wrong: remove this \
+         node from the cluster, empty its data folder and join it anew with a join token; {} has the \
+         verdict", note.display()
+    )]
+    Diverged {
+        /// The file with the verdict.
+        note: PathBuf,
+    },
+    /// Raft refuses what it found.
+    #[error("could not start raft: {0}")]
+    Raft(String),
+}
+
 /// The store and the state in it; a store that is damaged, or not the state it says, is set aside.
 pub(super) async fn open_state<D: Disk, H: KvHome>(
     config: &Config,
     home: &H,
     snapshots: &SnapshotFiles<D>,
-) -> Result<(H::Kv, Keep, Position, State), Fault> {
+) -> Result<(H::Kv, Keep, Position, State), StartError> {
     let limits = JournalLimits {
         rows_max: config.journal_rows_max,
         bytes_max: config.journal_bytes_max,
@@ -29,7 +72,11 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
     let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits);
     let kv = kv::open_or_set_aside(home)?.kv;
     kv::check_format(&kv, &home.place())?;
-    let diverged = snapshots.take_divergence().await?;
+    let diverged = match snapshots.take_divergence().await? {
+        Divergence::None => false,
+        Divergence::Found => true,
+        Divergence::Again { note } => return Err(StartError::Diverged { note }),
+    };
     let loaded = match diverged {
         true => Err(Fault::Stopped { what: "state", detail: "it differed before".to_owned() }),
         false => keep(&kv).and_then(|kept| Ok((kept.load()?, kept))),
@@ -49,7 +96,16 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
             let kept = keep(&kv)?;
             Ok((kv, kept, Position::default(), State::default()))
         }
-        Err(fault) => Err(fault.met_in(&home.place())),
+        Err(fault) => Err(fault.met_in(&home.place()).into()),
+    }
+}
+
+/// Refuses a state by rules that this build does not know.
+pub(super) fn check_rules(config: &Config, position: &Position) -> Result<(), StartError> {
+    let (level, known) = (position.globals.rules, config.rules_max);
+    match level <= known {
+        true => Ok(()),
+        false => Err(StartError::Rules(StopReason::RulesUnknown { level, known })),
     }
 }
 

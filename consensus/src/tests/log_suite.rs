@@ -8,7 +8,7 @@ use crate::{
     snapshot_files::SnapshotFiles,
     types::Types,
 };
-use model::State;
+use model::{NodeId, State};
 use openraft::{
     StorageError,
     testing::log::{StoreBuilder, Suite},
@@ -39,7 +39,7 @@ async fn build<D: Disk>(disk: D, dir: PathBuf) -> (LogStore<D>, Machine) {
     let published = Published::new(State::default(), limits, None);
     let config = Arc::new(super::world::config());
     let files = (Arc::new(snapshots) as Arc<_>, Arc::new(log.clone()) as Arc<_>);
-    let shared = Shared::new(config, published, keep, files);
+    let shared = Shared::new((NodeId(1), config), published, keep, files);
     let machine = Machine::new(shared, Position::default());
     (LogStore::new(log, 1 << 20).unwrap(), machine)
 }

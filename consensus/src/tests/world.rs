@@ -197,6 +197,13 @@ impl World {
         disk.sync_dir(&dir).await.unwrap();
     }
 
+    /// What a machine's ledger wrote beside its snapshots.
+    pub(super) async fn note(&self, id: NodeId, name: &str) -> Option<String> {
+        let path = Path::new(DIR).join("snapshots").join(name);
+        let text = self.machines[&id].disk.read_file(&path, 1 << 20).await.ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
     pub(super) async fn boot(&mut self, id: NodeId) {
         self.try_boot(id).await.unwrap();
     }
@@ -284,7 +291,7 @@ impl World {
 
 const STEP: Duration = Duration::from_millis(10);
 
-pub(super) fn tenant(name: &str) -> Command {
+pub(crate) fn tenant(name: &str) -> Command {
     let name = model::Name::new(name).unwrap();
     let (labels, annotations) = Default::default();
     let draft = Draft { name, labels, annotations, if_revision: None };

@@ -2,7 +2,7 @@
 
 use crate::{
     client::request_id,
-    command::{Session, apply, get, inspect},
+    command::{Session, apply, get, inspect, rules},
     document,
     failure::Failure,
     noun::{Noun, Query},
@@ -144,6 +144,8 @@ pub enum ClusterVerb {
         #[arg(long)]
         force: bool,
     },
+    /// Raises the rules level, where the leader is not to do it by itself
+    RaiseRules(rules::Arguments),
     /// Lists the control nodes
     #[command(after_help = "Examples:\n  muster cluster members\n  muster cluster members -o json")]
     Members,
@@ -237,6 +239,7 @@ pub(super) async fn cluster(session: &Session, verb: ClusterVerb) -> Result<(), 
         }
         ClusterVerb::Get { name } => get::one(session, Noun::Cluster, &name).await,
         ClusterVerb::Delete { name, force } => remove(session, Noun::Cluster, &name, force).await,
+        ClusterVerb::RaiseRules(arguments) => rules::run(session, &arguments).await,
         ClusterVerb::Members => get::list(session, Noun::Node, Query::default()).await,
         ClusterVerb::Status => inspect::control_plane(session).await,
     }

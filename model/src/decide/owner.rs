@@ -48,7 +48,6 @@ fn owner(command: &Command) -> (Owner<'_>, &'static str) {
         Command::RegisterImage { .. } => (Owner::Control, "image"),
         Command::UseToken { .. } => (Owner::Control, "token.uses_left"),
         Command::ApplyNode { .. } | Command::MarkNode { .. } => (Owner::Control, "node"),
-        Command::RaiseRules { .. } => (Owner::Control, "rules"),
         Command::ReportJobs { tenant, host, .. } => {
             (Owner::Agent(tenant, host), "job.placements.current")
         }
@@ -74,6 +73,7 @@ fn owner(command: &Command) -> (Owner<'_>, &'static str) {
         | Command::RevokeToken { .. }
         | Command::RetryDeployment { .. }
         | Command::RetryJob { .. }
-        | Command::RemoveNode { .. } => (Owner::Operators, "spec"),
+        | Command::RemoveNode { .. }
+        | Command::RaiseRules { .. } => (Owner::Operators, "spec"),
     }
 }

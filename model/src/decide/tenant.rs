@@ -1,7 +1,7 @@
 //! Tenants.
 
 use super::{Decided, Decision, check, done};
-use crate::{Draft, Event, Key, Name, limits::DISPLAY_NAME_MAX, rejection::Code};
+use crate::{Draft, Event, Key, Name, rejection::Code, rules};
 
 impl Decision<'_> {
     pub(super) fn apply_tenant(&mut self, draft: &Draft, display_name: &str) -> Decided {
@@ -9,11 +9,12 @@ impl Decision<'_> {
         let meta = before.as_ref().map(|row| &row.meta);
         check::envelope(meta, draft, "tenant")?;
         let length = display_name.chars().count();
-        if length > DISPLAY_NAME_MAX || length == 0 || display_name.chars().any(char::is_control) {
+        let max = rules::display_name_max(self.context.rules);
+        if length > max || length == 0 || display_name.chars().any(char::is_control) {
             return Err(Code::DisplayName
                 .reject(format!("a display name of {length} characters is refused"))
                 .at("display_name")
-                .with("max", DISPLAY_NAME_MAX));
+                .with("max", max));
         }
         let respecified = before.as_ref().is_some_and(|row| row.display_name != display_name);
         let resource = format!("tenants/{}", draft.name);

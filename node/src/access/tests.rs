@@ -574,6 +574,10 @@ async fn cluster_wide(
             let asked = v1::GetControlPlaneStatusRequest {};
             ask!(channel, control_plane_client::ControlPlaneClient.get_status(asked))
         }
+        "/muster.v1.ControlPlane/RaiseRules" => {
+            let asked = v1::RaiseRulesRequest { validate_only: true, ..Default::default() };
+            ask!(channel, control_plane_client::ControlPlaneClient.raise_rules(asked))
+        }
         "/muster.v1.Enrol/GetAuthority" => {
             let asked = v1::GetAuthorityRequest {};
             ask!(channel, enrol_client::EnrolClient.get_authority(asked))

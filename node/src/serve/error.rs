@@ -50,3 +50,20 @@ pub enum ServeError {
         reason: String,
     },
 }
+
+impl ServeError {
+    /// Reason and remedy where starting it again as it is cannot help.
+    pub fn lasting(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Ledger(StartError::Rules(_)) => Some((
+                "RULES_UNKNOWN",
+                "start the node with the release that the other control nodes run; nothing is lost",
+            )),
+            Self::Ledger(StartError::Diverged { .. }) => Some((
+                "DIVERGED",
+                "remove the node from the cluster, empty its data folder and join it anew",
+            )),
+            _ => None,
+        }
+    }
+}

@@ -1,14 +1,20 @@
 //! The control nodes as a whole: who leads, who belongs, how far each is.
 
-use crate::{Shared, members::Members};
+use crate::{
+    Shared,
+    members::Members,
+    service::{Nouns, Terms},
+};
 use api::v1::{self, control_plane_server::ControlPlane as Service};
 use consensus::Ledger;
+use model::Command;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// The service.
 pub(crate) struct ControlPlane<L: Ledger> {
     pub(crate) shared: Shared<L>,
+    pub(crate) nouns: Nouns<L>,
     pub(crate) members: Arc<dyn Members>,
 }
 
@@ -29,10 +35,12 @@ impl<L: Ledger> Service for ControlPlane<L> {
                     true => v1::MemberRole::Voter,
                     false => v1::MemberRole::Learner,
                 };
+                let known = state.nodes.get(&member.id);
                 v1::Member {
                     id: member.id.0,
                     role: role.into(),
-                    alive: state.nodes.get(&member.id).is_some_and(|node| node.alive),
+                    alive: known.is_some_and(|node| node.alive),
+                    rules_max: known.map_or(0, |node| node.rules_max),
                     peer_addr: member.peer.peer_addr,
                     client_addr: member.peer.client_addr,
                     matched_index: None,
@@ -49,5 +57,23 @@ impl<L: Ledger> Service for ControlPlane<L> {
             }
         });
         Ok(Response::new(answer))
+    }
+
+    async fn raise_rules(
+        &self,
+        request: Request<v1::RaiseRulesRequest>,
+    ) -> Result<Response<v1::Outcome>, Status> {
+        let call = self.shared.granted(request)?;
+        let v1::RaiseRulesRequest { level, validate_only, request_id } = &call.request;
+        self.shared.linearize_or_stale(false, call.deadline).await?;
+        let level = match level {
+            0 => self.shared.ledger.read(|state| {
+                let known = state.nodes.iter().map(|(_, node)| node.rules_max).min();
+                known.unwrap_or_default().max(state.globals.rules)
+            }),
+            level => *level,
+        };
+        let terms = Terms { validate_only: *validate_only, request_id };
+        self.nouns.changed(&call, Ok(Command::RaiseRules { level }), terms).await
     }
 }

@@ -45,6 +45,7 @@ impl<L: Ledger> Service for Enrol<L> {
             let message = "an agent names its host, and nobody else does";
             return Err(refused(bad_field("host", message, "set host for an agent only")));
         }
+        super::join::need_rules(&self.0, asked.rules_max)?;
         // Signed once for nobody, to see that it can be: a token is not spent on a bad request.
         let rehearsed = self.sign(asked, Principal::Node { id: 0 })?;
         let key = identity::key_sha256(&rehearsed);

@@ -229,7 +229,7 @@ impl<L: Ledger> Service for Inspect<L> {
             uptime_ms: now.since_ms(self.shared.started_at),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rules: globals.rules,
-            rules_max: model::RULES_MAX,
+            rules_max: self.shared.config.raft.rules_max,
             sessions: (self.sessions)(),
         }))
     }

@@ -34,6 +34,8 @@ impl<L: Ledger> Service for Join<L> {
             let other = refusal::refusal(Class::PermissionDenied, refusal::CALLER, message, remedy);
             return Err(refusal::of_rejection(&other));
         }
+        self.shared.linearize_or_stale(false, call.deadline).await?;
+        need_rules(&self.shared, asked.rules_max)?;
         if !asked.peer_addr.is_empty() {
             self.take_in(id, asked, call.caller.clone()).await?;
         }
@@ -44,6 +46,23 @@ impl<L: Ledger> Service for Join<L> {
             peers: peers_of(&self.shared),
         }))
     }
+}
+
+/// Refuses a node that cannot decide by the rules in force, before it belongs to the group and gets
+/// entries that it cannot apply. One that does not say what it knows is judged by the state.
+pub(crate) fn need_rules<L: Ledger>(shared: &Shared<L>, rules_max: u32) -> Result<(), Status> {
+    let level = shared.ledger.read(|state| state.globals.rules);
+    if rules_max == 0 || rules_max >= level {
+        return Ok(());
+    }
+    let message = format!(
+        "rules level {level} is in force, and this release knows levels up to {rules_max} only"
+    );
+    let remedy = "start the node with the release that the other control nodes run";
+    let refused =
+        refusal::refusal(Class::FailedPrecondition, refusal::RULES_UNKNOWN, &message, remedy);
+    let (field, details) = ("rules_max".to_owned(), [("rules".to_owned(), level.to_string())]);
+    Err(refusal::of_rejection(&model::Rejection { field, details: details.into(), ..refused }))
 }
 
 impl<L: Ledger> Join<L> {

@@ -14,6 +14,7 @@ use artifact::{Limits, app_image::pack};
 use bytes::Bytes;
 use consensus::{
     Error, Ledger, LedgerStatus, Member, MemoryLedger, Method, Peer, Proposal, ServiceError,
+    StopReason,
 };
 use identity::{Authority, CertificateBundle, Principal, SystemEntropy};
 use model::{Caller, Clock, Command, NodeId, Role, Scope};
@@ -65,6 +66,10 @@ impl Members for Voters {
 
     fn add_node(&self, id: NodeId, peer: Peer, at: Instant) -> BoxFuture<'_, Result<(), Error>> {
         self.0.add_node(id, peer, at)
+    }
+
+    fn halt(&self, reason: StopReason) {
+        self.0.halt(reason);
     }
 
     fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
