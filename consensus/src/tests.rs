@@ -6,5 +6,8 @@ mod leasing;
 mod log_suite;
 mod over_grpc;
 mod power;
+mod reading;
 mod watching;
 mod world;
+
+pub(crate) use world::TestClock;
