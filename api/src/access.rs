@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn a_request_names_its_tenant_or_is_refused() {
         let get = |resource: &str| {
-            let request = v1::GetRequest { resource: resource.to_owned(), stale: false };
+            let resource = resource.to_owned();
+            let request = v1::GetRequest { resource, ..v1::GetRequest::default() };
             request.tenant_named().map(|tenant| tenant.to_string())
         };
         assert_eq!(get("tenants/acme/hosts/h1"), Ok("acme".to_owned()));

@@ -8,6 +8,10 @@ use std::{collections::BTreeMap, fmt::Display};
 pub const FIELD: &str = "FIELD";
 /// UNAVAILABLE: the node asked does not lead and could not reach the one that does. Certainly not done.
 pub const NOT_LEADER: &str = "NOT_LEADER";
+/// UNAVAILABLE: no leader answers for a majority of the control nodes. Certainly not done.
+pub const NO_LEADER: &str = "NO_LEADER";
+/// UNAVAILABLE: the node did not get to the revision that `at_least` names in time.
+pub const REVISION_NOT_REACHED: &str = "REVISION_NOT_REACHED";
 /// RESOURCE_EXHAUSTED: a queue of the control plane is full. Certainly not done.
 pub const OVERLOADED: &str = "OVERLOADED";
 /// INVALID_ARGUMENT: the request is larger than an entry of the log may be. Certainly not done.
@@ -33,6 +37,8 @@ pub const FAULT: &str = "FAULT";
 pub const REASONS: &[&str] = &[
     FIELD,
     NOT_LEADER,
+    NO_LEADER,
+    REVISION_NOT_REACHED,
     OVERLOADED,
     COMMAND_TOO_LARGE,
     STOPPED,

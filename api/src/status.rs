@@ -58,17 +58,28 @@ pub fn rejected_with(rejection: &Rejection, violations: &[Violation]) -> Status 
     build(code_of(rejection.class), &rejection.code, &rejection.message, metadata, violations)
 }
 
-/// UNAVAILABLE `NOT_LEADER`: certainly not done; `hint` leads, if known.
+/// UNAVAILABLE, certainly not done: `NOT_LEADER` when a leader is known and was not reached,
+/// `NO_LEADER` when none answers for a majority.
 pub fn unavailable_not_leader(hint: Option<NodeId>) -> Status {
-    let leader = hint.map(|hint| ("leader", hint.to_string()));
+    let Some(hint) = hint else {
+        let message = "no leader answers: less than a majority of the control nodes can be reached \
+            from this one, or they are about to elect one";
+        let remedy = "try again; if it stays so, see that a majority of the control nodes run and \
+            reach each other (`muster cluster status` says what each of them knows)";
+        return certain(Code::Unavailable, reason::NO_LEADER, message, remedy, None);
+    };
     let message = "the node does not lead and could not reach the one that does";
-    certain(
-        Code::Unavailable,
-        reason::NOT_LEADER,
-        message,
-        "try again, or ask another node",
-        leader,
-    )
+    let (remedy, leader) = ("try again, or ask another node", Some(("leader", hint.to_string())));
+    certain(Code::Unavailable, reason::NOT_LEADER, message, remedy, leader)
+}
+
+/// UNAVAILABLE `REVISION_NOT_REACHED`: the node asked is at `now` still.
+pub fn revision_not_reached(wanted: Revision, now: Revision) -> Status {
+    let message = format!("this node is at revision {now} and did not get to {wanted} in time");
+    let remedy = "ask another node, or read without at_least; if no node gets there, the revision is \
+        not of this cluster";
+    let now = Some(("revision", now.to_string()));
+    certain(Code::Unavailable, reason::REVISION_NOT_REACHED, &message, remedy, now)
 }
 
 /// RESOURCE_EXHAUSTED `OVERLOADED`: certainly not done.
@@ -279,6 +290,8 @@ impl ClientError {
     pub fn is_worth_repeating(&self) -> bool {
         let passing = [
             reason::NOT_LEADER,
+            reason::NO_LEADER,
+            reason::REVISION_NOT_REACHED,
             reason::OVERLOADED,
             reason::STOPPED,
             reason::STATE_DISPUTED,

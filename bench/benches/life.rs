@@ -83,7 +83,10 @@ fn quiet() {
     let held = child("hold", &place.path().join("node"));
     let again = child("again", &place.path().join("node"));
     let jobs = filled["jobs"];
-    println!("\n{jobs} quiet jobs, by {} commands in {:.0} s", filled["commands"], filled["took_s"]);
+    println!(
+        "\n{jobs} quiet jobs, by {} commands in {:.0} s",
+        filled["commands"], filled["took_s"]
+    );
     row("resident after taking every command, MiB", filled["rss_mib"], "");
     row("resident after a restart, MiB", held["rss_mib"], "< 1229 (1.2 GB)");
     row("  the same per job, bytes", held["rss_mib"] * MIB / jobs, "");
@@ -115,7 +118,10 @@ fn endless() {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let ran = child("endless", place.path());
     let again = child("again", place.path());
-    println!("\n{} entries, {} commands in {:.0} s", ran["entries"], ran["commands"], ran["took_s"]);
+    println!(
+        "\n{} entries, {} commands in {:.0} s",
+        ran["entries"], ran["commands"], ran["took_s"]
+    );
     row("commands per second", ran["commands"] / ran["took_s"], "");
     row("entries per sync of the log", ran["entries_per_sync"], "> 1");
     row("checkpoints", ran["checkpoints"], "");
@@ -147,8 +153,7 @@ fn child(step: &str, place: &Path) -> Figures {
             command.env(name, std::env::var(name).unwrap_or_else(|_| value.to_owned()));
         }
     }
-    let output =
-        command.args([STEP, step]).arg(place).stderr(Stdio::inherit()).output().unwrap();
+    let output = command.args([STEP, step]).arg(place).stderr(Stdio::inherit()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "step {step} failed: {text}");
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -410,4 +415,3 @@ fn bytes_below(folder: &Path) -> u64 {
     });
     sizes.sum()
 }
-

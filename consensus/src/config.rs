@@ -57,6 +57,9 @@ pub struct Config {
     pub queue_proposals_max: usize,
     /// Bytes waiting for an entry, at most; more are refused as overloaded.
     pub queue_bytes_max: usize,
+    /// While the first proposal in the line has waited for so long, operators are refused as
+    /// overloaded, milliseconds. A proposal that has waited four times as long is refused too.
+    pub queue_wait_ms: u64,
     /// An entry that is not committed after this is given up as unknown, milliseconds.
     pub entry_ms: u64,
     /// Deadline of proposals that name none, milliseconds.
@@ -121,6 +124,7 @@ impl Default for Config {
             entries_in_flight_max: 2,
             queue_proposals_max: 16_384,
             queue_bytes_max: 64 << 20,
+            queue_wait_ms: 500,
             entry_ms: 10_000,
             propose_ms: 10_000,
             forward_ms: 2_000,
@@ -172,7 +176,7 @@ impl Config {
         if self.election_min_ms >= self.election_max_ms {
             return bad("election_min_ms", "it must be below election_max_ms");
         }
-        let positive: [(&'static str, u64); 11] = [
+        let positive: [(&'static str, u64); 12] = [
             ("payload_entries_max", self.payload_entries_max),
             ("append_entries_max", self.append_entries_max),
             ("snapshot_every_entries", self.snapshot_every_entries),
@@ -180,6 +184,7 @@ impl Config {
             ("command_bytes_max", self.command_bytes_max as u64),
             ("entries_in_flight_max", self.entries_in_flight_max as u64),
             ("queue_proposals_max", self.queue_proposals_max as u64),
+            ("queue_wait_ms", self.queue_wait_ms),
             ("queue_reads_max", self.queue_reads_max as u64),
             ("watch_events_max", self.watch_events_max as u64),
             ("hash_check_entries", self.hash_check_entries),

@@ -23,6 +23,9 @@ use openraft::{
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
+/// A majority that was not heard of for so many of the longest election timeouts is missing.
+const QUORUM_ELECTIONS: u32 = 5;
+
 /// Why a ledger stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopReason {
@@ -289,6 +292,62 @@ impl Core {
             Err(TransportError::Unreachable { .. } | TransportError::Refused { .. }) => {
                 Err(ForwardError::NotSent)
             }
+        }
+    }
+
+    /// Asks the leader, for as long as no other one is known: what a leader that was replaced has
+    /// swallowed is given up then, not at the end of the try.
+    pub(crate) async fn ask_leader(
+        &self,
+        leader: (NodeId, Peer),
+        method: Method,
+        request: impl FnOnce(u64) -> ForwardRequest,
+        deadline: Instant,
+    ) -> Result<ForwardAnswer, ForwardError> {
+        let id = leader.0;
+        tokio::select! {
+            biased;
+            answer = self.ask(leader, method, request, deadline) => answer,
+            () = self.replaced(id) => Err(ForwardError::Lost),
+        }
+    }
+
+    /// Returns when another node is known to lead; never if Raft ends first.
+    async fn replaced(&self, leader: NodeId) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let now = metrics.borrow_watched().current_leader;
+            if now.is_some_and(|now| now != leader.0) {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Whether a majority was lately known to follow the leader. While none is, nothing can be done
+    /// through this node, and whoever asks is to be told that and nothing else.
+    pub(crate) fn has_quorum(&self) -> bool {
+        let lately = Duration::from_millis(self.config.election_max_ms) * QUORUM_ELECTIONS;
+        let heard = self.leadership.borrow().quorum_at;
+        heard.is_some_and(|at| at.elapsed() <= lately) || {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let mut voters = metrics.membership_config.voter_ids();
+            // Alone it is its own majority.
+            voters.next() == Some(self.node_id.0) && voters.next().is_none()
+        }
+    }
+
+    /// The error, without what it blames when a majority is missing: a full line or a leader of whom
+    /// nothing is heard follow from that.
+    pub(crate) fn blamed(&self, error: Error) -> Error {
+        match error {
+            Error::NotLeader { .. } | Error::Overloaded if !self.has_quorum() => {
+                Error::NotLeader { hint: None }
+            }
+            other => other,
         }
     }
 

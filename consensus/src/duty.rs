@@ -8,7 +8,13 @@
 //! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
 use crate::{
-    Member, core::Core, entry, entry::Queued, forward, purge, queue::Queue, reads::Reads,
+    Member,
+    core::Core,
+    entry,
+    entry::Queued,
+    forward, purge,
+    queue::{Queue, Rank},
+    reads::Reads,
 };
 use model::{Caller, Command, Heartbeats, NodeId, State};
 use std::{
@@ -40,7 +46,7 @@ pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
         };
         led_since = Some((leadership.term, since));
         for command in leader_commands(&core, since) {
-            propose(&core, &queue, command).await;
+            propose(&core, (&queue, &reads), command).await;
         }
         confirm_quorum(&core, &reads).await;
     }
@@ -125,12 +131,13 @@ fn heartbeats(core: &Core, since: Instant) -> BTreeMap<NodeId, Heartbeats> {
         .collect()
 }
 
-async fn propose(core: &Core, queue: &Queue, command: Command) {
+async fn propose(core: &Core, line: (&Queue, &Reads), command: Command) {
     let named = format!("{command:?}");
     let queued = Queued { caller: Caller::System, request_id: None, command };
     let Ok(blob) = entry::encode(&queued) else { return };
     let deadline = core.try_until(Instant::now() + Duration::from_millis(core.config.propose_ms));
-    match forward::propose(core, queue, blob, false, deadline).await {
+    let asked = forward::Asked { blob, rank: Rank::House, has_request_id: false };
+    match forward::propose(core, line, &asked, deadline).await {
         Ok(outcome) => tracing::info!(command = named, ?outcome, "the leader noted a change"),
         Err(error) => {
             tracing::debug!(command = named, %error, "the leader could not note a change")

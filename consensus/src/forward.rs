@@ -2,13 +2,17 @@
 //!
 //! A try that certainly did nothing is repeated. One that may have done something is repeated only
 //! under a request id, with which the state answers a repeat as it answered first; without one the
-//! caller learns that the outcome is unknown.
+//! caller learns that the outcome is unknown. A try ends with the leader it was given to: a request
+//! that a dead leader swallowed goes to the next one as soon as that is known. Nothing is handed to a
+//! leader of whom nothing was heard lately before it has confirmed that a majority follows it: so while
+//! a majority is missing every command is certainly not done, and the answer names no leader.
 
 use crate::{
     Config, Error, Method,
     core::{Core, ForwardError},
     entry::Blob,
-    queue::Queue,
+    queue::{Queue, Rank},
+    reads::Reads,
     wire::{ForwardAnswer, ForwardRequest},
 };
 use model::Outcome;
@@ -44,25 +48,38 @@ impl Backoff {
     }
 }
 
-/// Puts an encoded command into the log, wherever the leader is.
+/// A command on its way to the leader.
+pub(crate) struct Asked {
+    /// It, encoded.
+    pub(crate) blob: Blob,
+    /// Whose it is.
+    pub(crate) rank: Rank,
+    /// Whether the state would know a repeat.
+    pub(crate) has_request_id: bool,
+}
+
+/// Puts a command into the log, wherever the leader is.
 pub(crate) async fn propose(
     core: &Core,
-    queue: &Queue,
-    blob: Blob,
-    has_request_id: bool,
+    (queue, reads): (&Queue, &Reads),
+    asked: &Asked,
     deadline: Instant,
 ) -> Result<Outcome, Error> {
     let mut backoff = Backoff::new(&core.config);
     let mut ambiguous = false;
     loop {
-        let failed = match propose_once(core, queue, &blob, deadline).await {
+        let tried = match followed(core, reads, deadline).await {
+            Ok(()) => propose_once(core, queue, asked, deadline).await,
+            Err(missing) => Err(missing),
+        };
+        let failed = match tried {
             Ok(outcome) => return Ok(outcome),
-            Err(failed) => failed,
+            Err(failed) => core.blamed(failed),
         };
         ambiguous |= failed == Error::Unknown;
         let again = match failed {
             Error::NotLeader { .. } | Error::Disputed => true,
-            Error::Unknown => has_request_id,
+            Error::Unknown => asked.has_request_id,
             Error::Overloaded | Error::Stopped | Error::TooLarge { .. } => false,
         };
         if !again || core.is_stopped() || Instant::now() >= deadline {
@@ -72,24 +89,46 @@ pub(crate) async fn propose(
     }
 }
 
-async fn propose_once(
-    core: &Core,
-    queue: &Queue,
-    blob: &Blob,
-    deadline: Instant,
-) -> Result<Outcome, Error> {
+/// Returns when a majority follows the leader, as far as was lately heard.
+async fn followed(core: &Core, reads: &Reads, deadline: Instant) -> Result<(), Error> {
     if core.is_stopped() {
         return Err(Error::Stopped);
     }
+    if core.has_quorum() {
+        return Ok(());
+    }
+    reads.confirmed(core.try_until(deadline)).await.map(|_confirmed| ())
+}
+
+/// Puts a command into the line of this node, which leads, unless no majority can take it.
+pub(crate) async fn propose_here(
+    core: &Core,
+    queue: &Queue,
+    (blob, rank): (Blob, Rank),
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    if !core.has_quorum() {
+        return Err(Error::NotLeader { hint: None });
+    }
+    core.need_agreement()?;
+    queue.propose(blob, rank, deadline).await.map_err(|error| core.blamed(error))
+}
+
+async fn propose_once(
+    core: &Core,
+    queue: &Queue,
+    asked: &Asked,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
     let Some(leader) = core.leader() else { return Err(Error::NotLeader { hint: None }) };
+    let blob = asked.blob.clone();
     if leader.0 == core.node_id {
-        core.need_agreement()?;
-        return queue.propose(blob.clone(), deadline).await;
+        return propose_here(core, queue, (blob, asked.rank), deadline).await;
     }
     let hint = Some(leader.0);
-    let request = |deadline_ms| ForwardRequest::Propose { queued: blob.clone(), deadline_ms };
+    let request = |deadline_ms| ForwardRequest::Propose { queued: blob, deadline_ms };
     let until = core.try_until(deadline);
-    match core.ask(leader, Method::Propose, request, until).await {
+    match core.ask_leader(leader, Method::Propose, request, until).await {
         Ok(ForwardAnswer::Outcome(outcome)) => Ok(outcome),
         // The leader is stopping, not this node: another one will be found.
         Ok(ForwardAnswer::Failed(Error::Stopped)) => Err(Error::NotLeader { hint: None }),

@@ -208,7 +208,6 @@ impl Keep {
     pub(crate) async fn sync(&self) -> Result<(), Fault> {
         self.kv.sync().await
     }
-
 }
 
 fn put_row(batch: &mut Batch, key: &Key, row: Option<&Row>) -> Result<(), Fault> {

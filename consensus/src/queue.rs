@@ -1,9 +1,13 @@
 //! Group commit: everything that waits becomes one entry, and a few entries are under way at once.
 //!
 //! While an entry is replicated, new proposals gather; so batches grow with load by themselves and
-//! a lone proposal waits for nobody. Both the number of proposals and their bytes are bounded:
-//! past that a proposal is refused at once, certainly not done. A command too large for any entry is
-//! refused in words of its own: waiting does not help it.
+//! a lone proposal waits for nobody. The number of proposals, their bytes and the time they wait are
+//! bounded: past that a proposal is refused at once, certainly not done. What operators ask for is
+//! refused as soon as the first in the line has waited too long, so that what is taken is answered soon
+//! however much is asked; what agents and nodes report goes on until the line is full, so that no crowd
+//! of operators keeps the cluster from its own work. A proposal that is given up while it still waits
+//! never reaches the log, and its caller is told so. A command too large for any entry is refused in
+//! words of its own: waiting does not help it.
 
 use crate::{
     Config, Error,
@@ -11,12 +15,23 @@ use crate::{
     types::Answers,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use model::{Clock, Outcome};
-use std::{sync::Arc, time::Duration};
+use model::{Caller, Clock, Outcome};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
+
+/// A proposal that has waited so many times `queue_wait_ms` is refused when its turn comes: whoever
+/// asked has better things to do by then.
+const WAITS_MAX: u32 = 4;
 
 /// What the queue needs of Raft and of the state.
 pub(crate) trait Log: Send + Sync + 'static {
@@ -26,61 +41,142 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn rules(&self) -> u32;
 }
 
+/// Whose proposal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rank {
+    /// An operator's: refused as soon as others wait for too long.
+    Operator,
+    /// The cluster's own work: of agents, nodes and the leader itself.
+    House,
+}
+
+impl Rank {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Operator(_) => Self::Operator,
+            Caller::Agent { .. } | Caller::Node(_) | Caller::System => Self::House,
+        }
+    }
+}
+
+/// Who was first to take a proposal out of the line: the log, or the caller who gives up.
+#[derive(Clone, Default)]
+struct Ticket(Arc<AtomicBool>);
+
+impl Ticket {
+    /// Whether this was the first.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
+}
+
 struct Item {
     blob: Blob,
+    since: Instant,
     deadline: Instant,
     answer: oneshot::Sender<Result<Outcome, Error>>,
+    ticket: Ticket,
     /// Its share of the bytes that may wait.
     _bytes: OwnedSemaphorePermit,
+}
+
+/// What waits, in the order it came.
+#[derive(Default)]
+struct Line {
+    items: Mutex<VecDeque<Item>>,
+    arrived: Notify,
+    /// Whether nobody takes anything out any more. Changed under the lock of the items.
+    closed: AtomicBool,
+}
+
+impl Line {
+    fn items(&self) -> MutexGuard<'_, VecDeque<Item>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Returns when something waits. Safe to drop.
+    async fn some(&self) {
+        loop {
+            let arrived = self.arrived.notified();
+            if !self.items().is_empty() {
+                return;
+            }
+            arrived.await;
+        }
+    }
 }
 
 /// The entrance. Clones lead to the same queue.
 #[derive(Clone)]
 pub(crate) struct Queue {
-    items: mpsc::Sender<Item>,
+    config: Arc<Config>,
+    line: Arc<Line>,
     bytes: Arc<Semaphore>,
-    command_bytes_max: usize,
 }
 
 impl Queue {
-    /// A queue and the work that empties it, to be spawned.
+    /// A queue and the work that empties it, to be spawned; it goes on until it is aborted.
     pub(crate) fn new(
         config: Arc<Config>,
         log: Arc<dyn Log>,
         clock: Arc<dyn Clock>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (items, waiting) = mpsc::channel(config.queue_proposals_max);
-        let queue = Self {
-            items,
-            bytes: Arc::new(Semaphore::new(config.queue_bytes_max)),
-            command_bytes_max: config.command_bytes_max,
-        };
-        let work = Worker { config, log, clock, waiting, next: None }.run();
+        let line = Arc::new(Line::default());
+        let bytes = Arc::new(Semaphore::new(config.queue_bytes_max));
+        let queue = Self { config: config.clone(), line: line.clone(), bytes };
+        let work = Worker { config, log, clock, line }.run();
         (queue, work)
     }
 
     /// Waits for the outcome of a command that goes into the log here.
-    pub(crate) async fn propose(&self, blob: Blob, deadline: Instant) -> Result<Outcome, Error> {
-        let bytes = blob.0.len();
-        if bytes > self.command_bytes_max {
-            let max = self.command_bytes_max as u64;
-            return Err(Error::TooLarge { bytes: bytes as u64, max });
+    pub(crate) async fn propose(
+        &self,
+        blob: Blob,
+        rank: Rank,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let (bytes, bytes_max) = (blob.0.len(), self.config.command_bytes_max);
+        if bytes > bytes_max {
+            return Err(Error::TooLarge { bytes: bytes as u64, max: bytes_max as u64 });
         }
         let share = u32::try_from(bytes).map_err(|_| Error::Overloaded)?;
         let permit =
             self.bytes.clone().try_acquire_many_owned(share).map_err(|_| Error::Overloaded)?;
         let (answer, outcome) = oneshot::channel();
-        let item = Item { blob, deadline, answer, _bytes: permit };
-        self.items.try_send(item).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Error::Stopped,
-        })?;
+        let (since, ticket) = (Instant::now(), Ticket::default());
+        let item = Item { blob, since, deadline, answer, ticket: ticket.clone(), _bytes: permit };
+        self.stand(item, rank)?;
         match tokio::time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome,
-            // The worker is gone; whether it had handed the entry over is not known.
-            Ok(Err(_)) => Err(Error::Unknown),
-            Err(_) => Err(Error::Unknown),
+            // It still waited: now it never reaches the log.
+            Ok(Err(_)) | Err(_) if ticket.take() => match self.line.is_closed() {
+                true => Err(Error::Stopped),
+                false => Err(Error::Overloaded),
+            },
+            // The log has it; whether it is done is not known.
+            Ok(Err(_)) | Err(_) => Err(Error::Unknown),
         }
+    }
+
+    /// Puts a proposal at the end of the line, if there is room for its rank.
+    fn stand(&self, item: Item, rank: Rank) -> Result<(), Error> {
+        let wait = Duration::from_millis(self.config.queue_wait_ms);
+        let mut items = self.line.items();
+        if self.line.is_closed() {
+            return Err(Error::Stopped);
+        }
+        let late = items.front().is_some_and(|first| item.since > first.since + wait);
+        if items.len() >= self.config.queue_proposals_max || (late && rank == Rank::Operator) {
+            return Err(Error::Overloaded);
+        }
+        items.push_back(item);
+        drop(items);
+        self.line.arrived.notify_one();
+        Ok(())
     }
 }
 
@@ -90,61 +186,64 @@ struct Worker {
     config: Arc<Config>,
     log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
-    waiting: mpsc::Receiver<Item>,
-    /// Taken from the queue, but too large for the entry before.
-    next: Option<Item>,
+    line: Arc<Line>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let mut items = self.line.items();
+        self.line.closed.store(true, Ordering::SeqCst);
+        items.clear();
+    }
 }
 
 impl Worker {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut under_way = FuturesUnordered::new();
-        let mut open = true;
-        while open || !under_way.is_empty() || self.next.is_some() {
+        loop {
             let room = under_way.len() < self.config.entries_in_flight_max;
             tokio::select! {
                 biased;
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
-                first = self.first(), if room && (open || self.next.is_some()) => match first {
-                    Some(first) => {
-                        let (entry, answers) = self.gather(first);
-                        if !answers.is_empty() {
-                            under_way.push(self.commit(entry, answers));
-                        }
+                () = self.line.some(), if room => {
+                    let (entry, answers) = self.gather();
+                    if !answers.is_empty() {
+                        under_way.push(self.commit(entry, answers));
                     }
-                    None => open = false,
-                },
+                }
             }
-        }
-    }
-
-    async fn first(&mut self) -> Option<Item> {
-        match self.next.take() {
-            Some(item) => Some(item),
-            None => self.waiting.recv().await,
         }
     }
 
     /// Puts everything that waits into one entry, as long as it fits.
-    fn gather(&mut self, first: Item) -> (Entry, Vec<Answer>) {
+    fn gather(&self) -> (Entry, Vec<Answer>) {
         let now = Instant::now();
+        let longest = Duration::from_millis(self.config.queue_wait_ms) * WAITS_MAX;
         let mut bytes = 0;
         let (mut commands, mut answers) = (Vec::new(), Vec::new());
-        let mut item = Some(first);
-        while let Some(Item { blob, deadline, answer, _bytes }) = item {
+        let mut items = self.line.items();
+        while let Some(item) = items.pop_front() {
+            if bytes > 0 && bytes + item.blob.0.len() > self.config.batch_bytes_max {
+                items.push_front(item);
+                break;
+            }
             // Nobody waits any more: not proposing it is the honest half of "unknown".
-            if deadline > now && !answer.is_closed() {
-                bytes += blob.0.len();
-                commands.push(blob);
-                answers.push(answer);
+            if item.deadline <= now || item.answer.is_closed() {
+                continue;
             }
-            item = self.waiting.try_recv().ok();
-            if let Some(next) = &item
-                && bytes > 0
-                && bytes + next.blob.0.len() > self.config.batch_bytes_max
-            {
-                self.next = item.take();
+            let Item { blob, since, answer, ticket, .. } = item;
+            if !ticket.take() {
+                continue;
             }
+            if now > since + longest {
+                drop(answer.send(Err(Error::Overloaded)));
+                continue;
+            }
+            bytes += blob.0.len();
+            commands.push(blob);
+            answers.push(answer);
         }
+        drop(items);
         let stamp = self.clock.now();
         (Entry::V1 { stamp, rules: self.log.rules(), hash_check: None, commands }, answers)
     }
@@ -177,3 +276,7 @@ impl Worker {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "queue/tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ use crate::{
     network::Network,
     publish::{Published, RingLimits},
     purge::Transfers,
-    queue::Queue,
+    queue::{Queue, Rank},
     reads::Reads,
     snapshot::Snapshots,
     snapshot_files::SnapshotFiles,
@@ -337,13 +337,14 @@ pub struct LedgerStatus {
 impl Ledger for RaftLedger {
     async fn propose(&self, proposal: Proposal) -> Result<Outcome, Error> {
         let Proposal { command, caller, request_id, deadline } = proposal;
-        let has_request_id = request_id.is_some();
+        let (rank, has_request_id) = (Rank::of(&caller), request_id.is_some());
         let blob = entry::encode(&Queued { caller, request_id, command }).map_err(|fault| {
             tracing::error!(%fault, "cannot encode a command");
             Error::Stopped
         })?;
-        let Inner { core, queue, .. } = &*self.inner;
-        forward::propose(core, queue, blob, has_request_id, deadline).await
+        let Inner { core, queue, reads, .. } = &*self.inner;
+        let asked = forward::Asked { blob, rank, has_request_id };
+        forward::propose(core, (queue, reads), &asked, deadline).await
     }
 
     async fn linearize(&self, deadline: Instant) -> Result<Revision, Error> {

@@ -96,7 +96,7 @@ async fn round(core: &Core, deadline: Instant) -> Result<Confirmed, Error> {
             let leader_id = leader.0;
             let request =
                 |deadline_ms| ForwardRequest::Linearize { node, lease_ttl_ms, deadline_ms };
-            match core.ask(leader, Method::Linearize, request, deadline).await {
+            match core.ask_leader(leader, Method::Linearize, request, deadline).await {
                 Ok(ForwardAnswer::Index { index, lease_ttl_ms }) => {
                     if let Some(ttl_ms) = lease_ttl_ms {
                         core.leases.note_ttl(leader_id, Duration::from_millis(ttl_ms));

@@ -4,7 +4,8 @@
 //! both end here. Who may call is decided before: only control nodes of this cluster.
 
 use crate::{
-    Method,
+    Method, forward,
+    queue::Rank,
     raft_ledger::Inner,
     snapshot::{Content, Receiving},
     types::Types,
@@ -90,11 +91,12 @@ impl PeerService {
         let answer = match request {
             ForwardRequest::Propose { queued, deadline_ms } => {
                 // A command that cannot be decoded would stop every replica: refuse it here.
-                let readable = storage::codec::decode::<crate::entry::Queued>(&queued.0);
-                match readable.map(|_| self.inner.core.need_agreement()) {
-                    Ok(Err(disputed)) => Err(disputed),
-                    Ok(Ok(())) => {
-                        let outcome = self.inner.queue.propose(queued, until(deadline_ms)).await;
+                match storage::codec::decode::<crate::entry::Queued>(&queued.0) {
+                    Ok(command) => {
+                        let Inner { core, queue, .. } = &*self.inner;
+                        let asked = (queued, Rank::of(&command.caller));
+                        let outcome =
+                            forward::propose_here(core, queue, asked, until(deadline_ms)).await;
                         outcome.map(ForwardAnswer::Outcome)
                     }
                     Err(fault) => {

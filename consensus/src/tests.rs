@@ -8,6 +8,9 @@ mod life;
 mod log_suite;
 mod over_grpc;
 mod power;
+mod reading;
 mod rules;
 mod watching;
 pub(crate) mod world;
+
+pub(crate) use world::TestClock;

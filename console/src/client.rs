@@ -1,18 +1,20 @@
 //! Calls control nodes: one after the other until one answers, within one deadline.
 //!
-//! Every change carries a request id, so that trying again is safe whatever became of the first try:
-//! the cluster gives the first answer again. Refusals are final and come back at once.
+//! What is tried again, when, and what is said in the end: see `retry`. Each try tells the node how long
+//! is left, so that the node says what is missing before this end gives up.
 
 use crate::{
     failure::{Failure, exit},
     global::Global,
+    noun::{Freshness, Noun, Query},
     profile::Profile,
+    retry::{Backoff, Effect, Verdict, hash},
 };
 use api::{
     BoxFuture, Tcp, TcpConfig,
     fabric::WireConfig,
     json::{Schema, SchemaError},
-    status::ClientError,
+    reason::UNKNOWN_OUTCOME,
 };
 use identity::{ClientConfig, Entropy, SystemEntropy};
 use serde_json::Value;
@@ -21,18 +23,30 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 
-/// Pause before the next server is tried; grows with each round.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// A channel on which every call says how long its caller waits.
+pub(crate) type Wire = InterceptedService<Channel, Until>;
 
-/// Longest such pause.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Says how long is left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until(Instant);
+
+impl Interceptor for Until {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.set_timeout(self.0.saturating_duration_since(Instant::now()));
+        Ok(request)
+    }
+}
 
 /// Connections to the control nodes of one cluster, as one operator.
 pub(crate) struct Client {
@@ -42,6 +56,8 @@ pub(crate) struct Client {
     pub(crate) timeout: Duration,
     tenant: Option<String>,
     schema: Schema,
+    /// Seeds the pauses of the next call; differs from client to client.
+    seed: AtomicU64,
 }
 
 impl Client {
@@ -60,35 +76,67 @@ impl Client {
             timeout: Duration::from_secs(global.timeout),
             tenant,
             schema: Schema::load().map_err(|error| broken(&error))?,
+            seed: AtomicU64::new(hash(request_id()?.as_bytes())),
         })
     }
 
-    /// Calls until a node answers. `call` is made anew for each try.
+    /// Reads: calls until a node answers. `call` is made anew for each try.
     pub(crate) async fn call<T, F, Fut>(&self, call: F) -> Result<T, Failure>
     where
-        F: Fn(Channel) -> Fut,
+        F: Fn(Wire) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        self.call_as(Effect::Read, call).await
+    }
+
+    /// Changes under a request id, which is the same for each try.
+    pub(crate) async fn change<T, F, Fut>(&self, call: F) -> Result<T, Failure>
+    where
+        F: Fn(Wire) -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        self.call_as(Effect::Named, call).await
+    }
+
+    /// Calls until a node answers, or the outcome of a change that nothing names is unknown.
+    pub(crate) async fn call_as<T, F, Fut>(&self, effect: Effect, call: F) -> Result<T, Failure>
+    where
+        F: Fn(Wire) -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, Status>>,
     {
         let deadline = Instant::now() + self.timeout;
-        let mut pause = RETRY_PAUSE;
-        let mut tries = 0;
+        let mut backoff = self.backoff();
+        let (mut tries, mut unknown) = (0, false);
         loop {
             let (addr, channel) = self.server();
-            let status = match tokio::time::timeout_at(deadline, call(channel)).await {
+            let wire = InterceptedService::new(channel, Until(deadline));
+            let status = match tokio::time::timeout_at(deadline, call(wire)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(format!("{addr} did not answer in time")),
             };
             tries += 1;
-            if !may_retry(&status) || Instant::now() + pause >= deadline {
-                return Err(self.failure(&status, tries));
+            let verdict = Verdict::of(&status);
+            unknown |= verdict == Verdict::Unknown;
+            let round_over = tries % self.servers.len() == 0;
+            let pause = match round_over || verdict == Verdict::Overloaded {
+                true => backoff.pause(),
+                false => Duration::ZERO,
+            };
+            if !verdict.may_repeat(effect) || Instant::now() + pause >= deadline {
+                return Err(match unknown && effect != Effect::Read {
+                    true => self.unknown(&status, tries),
+                    false => self.failure(&status, tries),
+                });
             }
             self.next_server();
-            if tries % self.servers.len() == 0 {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY_PAUSE_MAX);
-            }
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Pauses for whoever repeats calls by itself.
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.seed.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A message of the API as JSON.
@@ -110,10 +158,16 @@ impl Client {
 
     /// The tenant to work in: the one named, else the only one there is.
     pub(crate) async fn tenant(&self) -> Result<String, Failure> {
+        self.tenant_as(Freshness::default()).await
+    }
+
+    /// The same, of a state as new as asked.
+    pub(crate) async fn tenant_as(&self, freshness: Freshness) -> Result<String, Failure> {
         if let Some(tenant) = &self.tenant {
             return Ok(tenant.clone());
         }
-        let tenants = crate::noun::Noun::Tenant.list(self, &crate::noun::Query::default()).await?;
+        let query = Query { freshness, ..Query::default() };
+        let tenants = Noun::Tenant.list(self, &query).await?;
         let names: Vec<_> = tenants.iter().filter_map(|it| it["meta"]["name"].as_str()).collect();
         match names.as_slice() {
             [only] => Ok((*only).to_owned()),
@@ -131,29 +185,38 @@ impl Client {
     /// What a refusal means to the user of a verb.
     pub(crate) fn failure(&self, status: &Status, tries: usize) -> Failure {
         let mut failure = Failure::from_status(status);
-        if may_retry(status) {
-            let all: Vec<_> = self.servers.iter().map(|(addr, _)| addr.as_str()).collect();
-            failure.metadata.insert("servers".into(), all.join(", "));
-            failure.metadata.insert("tries".into(), tries.to_string());
+        if Verdict::of(status) != Verdict::Refused {
+            self.note(&mut failure, tries);
             if failure.remedy.is_empty() {
                 failure.remedy = "see that the control nodes run and can be reached".into();
             }
         }
         failure
     }
+
+    /// What is said of a change of which some try may have been carried out. `last` is the last answer.
+    fn unknown(&self, last: &Status, tries: usize) -> Failure {
+        let last = Failure::from_status(last);
+        let message = "no answer says whether the change was carried out".to_owned();
+        let remedy = "look whether it was; if not, do it again";
+        let mut failure = Failure::of(exit::ERROR, UNKNOWN_OUTCOME, message, remedy);
+        failure.code = last.code.clone();
+        let word = if last.reason.is_empty() { last.code } else { last.reason };
+        failure.metadata.insert("last_answer".into(), format!("{word}: {}", last.message));
+        self.note(&mut failure, tries);
+        failure
+    }
+
+    fn note(&self, failure: &mut Failure, tries: usize) {
+        let all: Vec<_> = self.servers.iter().map(|(addr, _)| addr.as_str()).collect();
+        failure.metadata.insert("servers".into(), all.join(", "));
+        failure.metadata.insert("tries".into(), tries.to_string());
+    }
 }
 
 fn broken(error: &SchemaError) -> Failure {
     let message = format!("an answer could not be read: {error}");
     Failure::of(exit::ERROR, "ANSWER", message, "use a console of the cluster's version")
-}
-
-/// Whether another node, or the same one later, may do better.
-pub(crate) fn may_retry(status: &Status) -> bool {
-    // A connection that breaks under a call shows as an unknown error without a reason.
-    let broken = |error: &ClientError| error.reason.is_empty() && error.code == Code::Unknown;
-    let error = ClientError::from(status.clone());
-    error.is_worth_repeating() || broken(&error)
 }
 
 fn dial(addr: String, config: Arc<ClientConfig>) -> Result<(String, Channel), Failure> {
@@ -187,3 +250,7 @@ pub(crate) fn request_id() -> Result<String, Failure> {
     })?;
     Ok(format!("{}-{}", now_ms(), hex::encode(random)))
 }
+
+#[cfg(test)]
+#[path = "client/tests.rs"]
+mod tests;

@@ -42,6 +42,28 @@ struct Head {
     kind: String,
 }
 
+/// Whose a document is, as far as it says so.
+#[derive(Debug, Deserialize)]
+struct Whose {
+    kind: String,
+    metadata: WhoseMetadata,
+}
+
+#[derive(Debug, Deserialize)]
+struct WhoseMetadata {
+    #[serde(default)]
+    tenant: Option<String>,
+}
+
+/// Whether a document is of a kind that belongs to a tenant and names none. What cannot be read needs
+/// nothing: it is refused later, with its line.
+fn needs_tenant(text: &str) -> bool {
+    let whose: Result<Whose, _> = spec::yaml(text);
+    whose.is_ok_and(|it| {
+        it.metadata.tenant.is_none() && !matches!(it.kind.as_str(), "Tenant" | "RoleBinding")
+    })
+}
+
 /// Name, labels and annotations.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -58,12 +80,22 @@ pub(crate) struct Metadata {
 }
 
 /// Reads every document of a file, of all `.yaml`, `.yml` and `.json` files of a folder in order of
-/// their names, or of standard input (`-`). `tenant` is for documents that name none.
-pub(crate) fn read(path: &Path, tenant: &str) -> Result<Vec<Source>, Failure> {
-    let mut all = Vec::new();
+/// their names, or of standard input (`-`). `tenant` is asked when a document that needs one names none.
+pub(crate) async fn read(
+    path: &Path,
+    tenant: impl AsyncFnOnce() -> Result<String, Failure>,
+) -> Result<Vec<Source>, Failure> {
+    let mut texts = Vec::new();
     for file in files(path)? {
-        let text = read_text(&file)?;
-        all.extend(parse(&file.display().to_string(), &text, tenant)?);
+        texts.push((file.display().to_string(), read_text(&file)?));
+    }
+    let tenant = match texts.iter().any(|(_, text)| split(text).iter().any(|it| needs_tenant(it))) {
+        true => tenant().await?,
+        false => String::new(),
+    };
+    let mut all = Vec::new();
+    for (place, text) in texts {
+        all.extend(parse(&place, &text, &tenant)?);
     }
     if all.is_empty() {
         let message = format!("there is no document in {}", path.display());

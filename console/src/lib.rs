@@ -17,6 +17,7 @@ mod noun;
 mod parse;
 mod profile;
 mod render;
+mod retry;
 
 pub use command::Verb;
 pub use failure::{Failure, exit};

@@ -20,9 +20,23 @@ pub(crate) enum Noun {
     Node,
 }
 
+/// How new the state must be that a read is answered from; by default it holds every write answered
+/// before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Freshness {
+    /// Answer from the own state of the node asked, however old: works without a leader
+    #[arg(long, conflicts_with = "at_least")]
+    pub(crate) stale: bool,
+    /// Answer from the own state of the node asked as soon as it is at this revision: asks no leader
+    #[arg(long, value_name = "REVISION", default_value_t = 0, hide_default_value = true)]
+    pub(crate) at_least: u64,
+}
+
 /// Which resources of a kind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
+    /// How new.
+    pub(crate) freshness: Freshness,
     /// Tenant, for kinds that belong to one.
     pub(crate) tenant: String,
     /// Labels that must match.
@@ -117,9 +131,20 @@ impl Noun {
 
     /// Reads one, as JSON.
     pub(crate) async fn get(self, client: &Client, resource: &str) -> Result<Value, Failure> {
+        self.get_as(client, resource, Freshness::default()).await
+    }
+
+    /// Reads one of a state as new as asked, as JSON.
+    pub(crate) async fn get_as(
+        self,
+        client: &Client,
+        resource: &str,
+        freshness: Freshness,
+    ) -> Result<Value, Failure> {
+        let Freshness { stale, at_least } = freshness;
         macro_rules! get {
             ($module:ident :: $client:ident) => {{
-                let request = v1::GetRequest { resource: resource.to_owned(), stale: false };
+                let request = v1::GetRequest { resource: resource.to_owned(), stale, at_least };
                 let found = client
                     .call(|channel| {
                         let request = request.clone();
@@ -143,13 +168,18 @@ impl Noun {
             Self::Deployment => get!(deployments_client::DeploymentsClient),
             Self::Job => get!(jobs_client::JobsClient),
             Self::RoleBinding => get!(role_bindings_client::RoleBindingsClient),
-            Self::Token | Self::Node => self.get_from_list(client, resource).await,
+            Self::Token | Self::Node => self.get_from_list(client, resource, freshness).await,
         }
     }
 
     /// For kinds that can only be listed.
-    async fn get_from_list(self, client: &Client, resource: &str) -> Result<Value, Failure> {
-        let all = self.list(client, &Query::default()).await?;
+    async fn get_from_list(
+        self,
+        client: &Client,
+        resource: &str,
+        freshness: Freshness,
+    ) -> Result<Value, Failure> {
+        let all = self.list(client, &Query { freshness, ..Query::default() }).await?;
         let is_it = |it: &Value| it["meta"]["resource"].as_str() == Some(resource);
         all.into_iter().find(is_it).ok_or_else(|| {
             let message = format!("there is no {resource}");
@@ -212,18 +242,21 @@ impl Noun {
                 .await
             };
         }
+        let Freshness { stale, at_least } = query.freshness;
         let plain = |page_token| v1::ListRequest {
             tenant: if self.is_of_tenant() { query.tenant.clone() } else { String::new() },
             page_size: PAGE_SIZE,
             page_token,
             selector: query.selector.clone(),
-            stale: false,
+            stale,
+            at_least,
         };
         let jobs = |page_token| v1::ListJobsRequest {
             tenant: query.tenant.clone(),
             page_size: PAGE_SIZE,
             page_token,
-            stale: false,
+            stale,
+            at_least,
             deployment: query.deployment.clone(),
             cluster: query.cluster.clone(),
             host: query.host.clone(),

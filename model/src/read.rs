@@ -1,9 +1,9 @@
 //! What a reader may ask of the state, beside the tables themselves.
 
 use crate::{
-    Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey,
-    Key, Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp,
-    Uid, Workload,
+    Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey, Key,
+    Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp, Uid,
+    Workload,
     hash::row_hash,
     index::{Pair, Triple},
 };

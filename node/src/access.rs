@@ -113,7 +113,7 @@ impl<L: Ledger> Shared<L> {
         let judged = || self.ledger.read(|state| authorized(state, principal, need));
         match judged() {
             Err(Denied::NotVisible | Denied::Role { .. }) => {
-                self.linearize_or_stale(false, deadline).await?;
+                self.linearize(deadline).await?;
                 judged().map_err(refusal::of_denied)
             }
             other => other.map_err(refusal::of_denied),

@@ -224,7 +224,7 @@ impl<L: Ledger, D: Disk> Artifacts<L, D> {
         let mut size = self.registered(tenant, &digest);
         if size.is_none() {
             // Another node may have registered it just now.
-            self.inner.shared.linearize_or_stale(false, deadline).await?;
+            self.inner.shared.linearize(deadline).await?;
             size = self.registered(tenant, &digest);
         }
         let key = model::Key::Image(tenant.clone(), model::Digest(*digest.as_bytes()));

@@ -108,8 +108,11 @@ pub struct ServerConfig {
     pub client_connections_max: usize,
     /// Connections at a time on the peer port; one more is closed at once.
     pub peer_connections_max: usize,
-    /// Calls at a time over all connections of the client port; one more is refused.
+    /// Calls of operators and newcomers at a time over all connections of a port; one more is refused. A
+    /// stream counts until it begins.
     pub calls_max: usize,
+    /// The same of agents and control nodes.
+    pub agent_calls_max: usize,
     /// How often it is judged again whether the caller of a stream may still have it, while nothing is
     /// streamed, in ms.
     pub judge_ms: u64,
@@ -133,7 +136,8 @@ impl Default for ServerConfig {
             call_timeout_ms: 10_000,
             client_connections_max: 16_384,
             peer_connections_max: 256,
-            calls_max: 32_768,
+            calls_max: 4_096,
+            agent_calls_max: 32_768,
             judge_ms: 1_000,
             token_ttl_ms: 24 * 60 * 60 * 1_000,
             token_ttl_max_ms: 30 * 24 * 60 * 60 * 1_000,
@@ -197,9 +201,10 @@ impl Default for PagesConfig {
 pub struct WatchConfig {
     /// Watches at a time; one more is refused.
     pub watches_max: usize,
-    /// Events waiting for a watcher that reads slowly.
+    /// Events waiting for a watcher that reads slowly; a revision with more of them has the queue to
+    /// itself.
     pub queue_events_max: usize,
-    /// A bookmark comes after so long without an event, in ms.
+    /// A bookmark comes after so long without an event that passed the filter, in ms.
     pub bookmark_ms: u64,
     /// A watcher that takes nothing for so long is cut, in ms.
     pub send_ms: u64,
@@ -207,7 +212,7 @@ pub struct WatchConfig {
 
 impl Default for WatchConfig {
     fn default() -> Self {
-        Self { watches_max: 4_096, queue_events_max: 256, bookmark_ms: 10_000, send_ms: 30_000 }
+        Self { watches_max: 16_384, queue_events_max: 64, bookmark_ms: 10_000, send_ms: 30_000 }
     }
 }
 
@@ -297,6 +302,7 @@ impl Config {
             ("server.client_connections_max", self.server.client_connections_max as u64),
             ("server.peer_connections_max", self.server.peer_connections_max as u64),
             ("server.calls_max", self.server.calls_max as u64),
+            ("server.agent_calls_max", self.server.agent_calls_max as u64),
             ("server.judge_ms", self.server.judge_ms),
             ("server.token_ttl_ms", self.server.token_ttl_ms),
             ("server.join_ms", self.server.join_ms),

@@ -11,6 +11,7 @@ mod bootstrap;
 mod clock;
 pub mod config;
 mod folders;
+mod freshness;
 mod inspect;
 mod join;
 mod members;

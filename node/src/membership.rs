@@ -92,7 +92,7 @@ impl<L: Ledger> Membership<L> {
         }
         let deadline =
             Instant::now() + Duration::from_millis(self.shared.config.server.call_timeout_ms);
-        self.shared.linearize_or_stale(false, deadline).await?;
+        self.shared.linearize(deadline).await?;
         let apply = Command::ApplyNode {
             id: me,
             peer_addr: self.here.peer_addr.clone(),

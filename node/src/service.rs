@@ -30,6 +30,7 @@ pub(crate) mod watch;
 use crate::{
     Shared,
     access::Granted,
+    freshness::{Freshness, Reads},
     page::{Page, Pages, Wanted},
     refusal,
 };
@@ -80,7 +81,7 @@ impl<L: Ledger> Nouns<L> {
             let caller = call.caller.clone();
             return self.shared.propose(caller, request_id, command, call.deadline).await;
         }
-        self.shared.linearize_or_stale(false, call.deadline).await?;
+        self.shared.linearize(call.deadline).await?;
         Ok(self.shared.rehearse(call.caller.clone(), &command))
     }
 
@@ -113,7 +114,7 @@ impl<L: Ledger> Nouns<L> {
         call: &Granted<v1::GetRequest>,
         kind: v1::Kind,
     ) -> Result<v1::resource::Resource, Status> {
-        let v1::GetRequest { resource, stale } = &call.request;
+        let resource = &call.request.resource;
         let key = api::resource::parse("resource", resource)
             .map_err(|bad| refusal::of_rejection(&bad))?;
         if api::resource::kind(&key) != kind {
@@ -121,7 +122,7 @@ impl<L: Ledger> Nouns<L> {
             let bad = bad_field("resource", message, "ask the service of that kind");
             return Err(refusal::of_rejection(&bad));
         }
-        self.shared.linearize_or_stale(*stale, call.deadline).await?;
+        self.shared.fresh(call.request.freshness()?, call.deadline).await?;
         let row = self.shared.ledger.read(|state| state.row(&key));
         let found = row.and_then(|row| api::convert::row(&key, &row)?.resource);
         found.ok_or_else(|| refusal::of_rejection(&unknown(&key)))
@@ -132,7 +133,7 @@ impl<L: Ledger> Nouns<L> {
         &self,
         call: &Granted<T>,
         wanted: Wanted<'_>,
-        stale: bool,
+        freshness: Freshness,
         rows: impl for<'a> FnOnce(&'a State, Option<&'a Key>) -> Result<Rows<'a, M>, Rejection>,
     ) -> Result<Page<M>, Status> {
         let again = |revision| {
@@ -142,7 +143,7 @@ impl<L: Ledger> Nouns<L> {
         let start = match self.pages.resume(&wanted, again)? {
             Some(start) => start,
             None => {
-                self.shared.linearize_or_stale(stale, call.deadline).await?;
+                self.shared.fresh(freshness, call.deadline).await?;
                 self.pages.first(&wanted, self.shared.ledger.read(State::clone))?
             }
         };
@@ -154,7 +155,7 @@ impl<L: Ledger> Nouns<L> {
 
 /// What is asked of the list of a noun.
 pub(crate) fn wanted<'a>(noun: &str, request: &'a v1::ListRequest) -> Wanted<'a> {
-    let v1::ListRequest { tenant, page_size, page_token, selector, stale: _ } = request;
+    let v1::ListRequest { tenant, page_size, page_token, selector, .. } = request;
     let filter = format!("{noun} {tenant} {selector}");
     Wanted { size: *page_size, token: page_token, filter }
 }

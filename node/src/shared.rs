@@ -16,6 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, codegen::http::HeaderMap};
 
+/// Longest time kept of a caller's for the answer to reach it.
+const ANSWER: Duration = Duration::from_millis(200);
+
 /// Handed to every service. Clones share everything.
 #[derive(Clone)]
 pub struct Shared<L: Ledger> {
@@ -95,15 +98,11 @@ impl<L: Ledger> Shared<L> {
         Ok((revision, reply))
     }
 
-    /// Returns once the local state holds every write answered before this call, or at once when the
-    /// caller named `stale`.
+    /// Returns once the local state holds every write answered before this call.
     ///
     /// # Errors
     /// UNAVAILABLE when no leader confirmed in time.
-    pub async fn linearize_or_stale(&self, stale: bool, deadline: Instant) -> Result<(), Status> {
-        if stale {
-            return Ok(());
-        }
+    pub async fn linearize(&self, deadline: Instant) -> Result<(), Status> {
         let read = tokio::time::timeout_at(deadline, self.ledger.linearize(deadline)).await;
         match read {
             Ok(Ok(_revision)) => Ok(()),
@@ -112,12 +111,13 @@ impl<L: Ledger> Shared<L> {
         }
     }
 
-    /// The moment until which a call may take: what its caller asked for by `grpc-timeout`, at most
-    /// `[server] call_timeout_ms`.
+    /// The moment until which a call may take: a little before its caller stops waiting, as told by
+    /// `grpc-timeout`, so that the answer says what was missing; at most `[server] call_timeout_ms`.
     pub fn deadline(&self, headers: &HeaderMap) -> Instant {
         let longest = Duration::from_millis(self.config.server.call_timeout_ms);
         let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok());
-        Instant::now() + asked.and_then(grpc_timeout).map_or(longest, |asked| asked.min(longest))
+        let asked = asked.and_then(grpc_timeout).map(|asked| asked - (asked / 10).min(ANSWER));
+        Instant::now() + asked.map_or(longest, |asked| asked.min(longest))
     }
 }
 

@@ -84,7 +84,8 @@ impl Operator {
     /// # Errors
     /// The node gave no answer.
     pub async fn read(&self, node: usize, key: &str) -> Result<Option<(String, u64)>, String> {
-        let request = v1::GetRequest { resource: format!("tenants/{key}"), stale: false };
+        let resource = format!("tenants/{key}");
+        let request = v1::GetRequest { resource, ..v1::GetRequest::default() };
         let mut client = TenantsClient::new(self.nodes[node].clone());
         match timeout(self.limit, client.get(request)).await {
             Ok(Ok(found)) => {

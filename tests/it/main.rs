@@ -11,14 +11,17 @@ mod failover;
 mod images;
 mod isolation;
 mod jepsen;
+mod load;
 mod loss;
 mod outages;
+mod overload;
 mod power_cut;
 mod refusals;
 mod storage;
 mod tour;
 mod updates;
 mod upgrade;
+mod watchers;
 
 use tests::{Cluster, Settings};
 

@@ -40,6 +40,8 @@ proptest! {
 fn only_an_unknown_outcome_may_have_been_done() {
     let certain = [
         unavailable_not_leader(Some(NodeId(2))),
+        unavailable_not_leader(None),
+        revision_not_reached(Revision(9), Revision(7)),
         overloaded(),
         command_too_large(2, 1),
         stopped(),
@@ -69,6 +71,8 @@ fn facts_of_errors_reach_the_client() {
     let fact = |status, key: &str| ClientError::from(status).metadata.get(key).cloned();
     assert_eq!(fact(unavailable_not_leader(Some(NodeId(2))), "leader").as_deref(), Some("2"));
     assert_eq!(fact(unavailable_not_leader(None), "leader"), None);
+    let behind = revision_not_reached(Revision(9), Revision(7));
+    assert_eq!(fact(behind, "revision").as_deref(), Some("7"));
     assert_eq!(fact(compacted(Revision(7)), "oldest").as_deref(), Some("7"));
     assert_eq!(fact(lagged(Revision(9)), "resume_revision").as_deref(), Some("9"));
     assert_eq!(fact(upload_offset(5), "offset").as_deref(), Some("5"));

@@ -1,10 +1,12 @@
 //! Watches: resumed from ring and journal, compacted, cut when slow.
 
-use super::world::{World, apply_tenant, config, soon};
+use super::world::{World, apply_tenant, config, proposal, soon, tenant};
 use crate::{
-    Config, Ledger, MemoryLedger, WatchError, publish::RingLimits, tests::world::TestClock,
+    Config, Ledger, MemoryLedger, WatchError, WatchStream, publish::RingLimits,
+    tests::world::TestClock,
 };
-use model::{NodeId, Revision, State};
+use futures::FutureExt;
+use model::{Command, Key, NodeId, Revision, Row, State};
 use storage::disk::simulated::Loss;
 
 async fn revisions<L: Ledger>(ledger: &L, after: Revision, upto: Revision) -> Vec<u64> {
@@ -72,6 +74,61 @@ async fn a_slow_watcher_is_cut_and_resumes_where_it_was() {
     let last = ledger.linearize(soon()).await.unwrap();
     let expected: Vec<u64> = (first.0 + 1..=last.0).collect();
     assert_eq!(revisions(&ledger, first, last).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_has_the_rows_before_and_after_whether_live_or_from_the_journal() {
+    let mut world = World::start(1, config()).await;
+    let one = NodeId(1);
+    let ledger = world.ledger(one);
+    let before = ledger.linearize(soon()).await.unwrap();
+    let live = ledger.watch(before).unwrap();
+    let made = apply_tenant(&ledger, "acme").await.revision;
+    let changed = rename(&ledger, "acme").await;
+    let kept = |row: &Option<Row>| row.as_ref().map(|row| format!("{row:?}"));
+    let seen = |mut watch: WatchStream| async move {
+        let mut seen = Vec::new();
+        while watch.position() < changed {
+            let event = watch.next().await.unwrap().unwrap();
+            for change in event.changes.iter().filter(|it| matches!(it.key, Key::Tenant(_))) {
+                seen.push((event.revision, kept(&change.before), kept(&change.after)));
+            }
+        }
+        seen
+    };
+    let live = seen(live).await;
+    assert_eq!(live.len(), 2);
+    assert_eq!((live[0].0, live[0].1.as_ref()), (made, None), "it is new");
+    assert_eq!(live[1].1, live[0].2, "what it was is what it became before");
+    assert_ne!(live[1].1, live[1].2);
+    world.crash(one, Loss::Nothing).await;
+    world.boot(one).await;
+    world.wait_for_leader().await;
+    assert_eq!(seen(world.ledger(one).watch(before).unwrap()).await, live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_revision_yet_to_come_shows_nothing_older() {
+    let world = World::start(1, config()).await;
+    let ledger = world.ledger(NodeId(1));
+    let now = apply_tenant(&ledger, "a").await.revision;
+    // As after a change of nodes: this one is behind the one that was watched before.
+    let ahead = Revision(now.0 + 3);
+    let mut watch = ledger.watch(ahead).unwrap();
+    for n in 0..4 {
+        assert!(watch.next().now_or_never().is_none(), "nothing yet");
+        apply_tenant(&ledger, &format!("t-{n}")).await;
+    }
+    assert_eq!(watch.next().await.unwrap().unwrap().revision, ahead.next());
+}
+
+/// Changes the text of a tenant.
+async fn rename<L: Ledger>(ledger: &L, name: &str) -> Revision {
+    let Command::ApplyTenant { draft, .. } = tenant(name) else {
+        unreachable!("a tenant is applied")
+    };
+    let command = Command::ApplyTenant { draft, display_name: "another".to_owned() };
+    ledger.propose(proposal(command)).await.unwrap().revision
 }
 
 #[tokio::test(start_paused = true)]

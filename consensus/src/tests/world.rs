@@ -25,10 +25,10 @@ use storage::{
 use tokio::time::Instant;
 
 /// Wall clock on virtual time.
-pub(super) struct TestClock(Instant);
+pub(crate) struct TestClock(Instant);
 
 impl TestClock {
-    pub(super) fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         Arc::new(Self(Instant::now()))
     }
 }

@@ -25,8 +25,7 @@ pub struct Arguments {
 }
 
 pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
-    let needs_tenant = || async { session.client.tenant().await.unwrap_or_default() };
-    let sources = document::read(&arguments.file, &needs_tenant().await)?;
+    let sources = document::read(&arguments.file, async || session.client.tenant().await).await?;
     let documents = sources.iter().map(|source| source.document.clone()).collect();
     let response =
         send(&session.client, documents, arguments.dry_run).await.map_err(|mut failure| {
@@ -59,7 +58,7 @@ pub(crate) async fn send(
 ) -> Result<v1::ApplyResponse, Failure> {
     let request = v1::ApplyRequest { documents, validate_only, request_id: request_id()? };
     client
-        .call(|channel| {
+        .change(|channel| {
             let request = request.clone();
             async move { v1::apply_client::ApplyClient::new(channel).apply(request).await }
         })

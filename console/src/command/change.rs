@@ -257,7 +257,7 @@ pub(super) async fn cordon(
         request_id: request_id()?,
         ..v1::CordonHostRequest::default()
     };
-    let call = session.client.call(|channel| {
+    let call = session.client.change(|channel| {
         let request = request.clone();
         async move { v1::hosts_client::HostsClient::new(channel).cordon(request).await }
     });
@@ -273,7 +273,7 @@ async fn declare_lost(session: &Session, name: &str, lost: bool) -> Result<(), F
         request_id: request_id()?,
         ..v1::DeclareHostLostRequest::default()
     };
-    let call = session.client.call(|channel| {
+    let call = session.client.change(|channel| {
         let request = request.clone();
         async move { v1::hosts_client::HostsClient::new(channel).declare_lost(request).await }
     });
@@ -283,8 +283,8 @@ async fn declare_lost(session: &Session, name: &str, lost: bool) -> Result<(), F
 
 pub(super) async fn delete(session: &Session, arguments: &DeleteArguments) -> Result<(), Failure> {
     if let Some(file) = &arguments.file {
-        let tenant = session.client.tenant().await.unwrap_or_default();
-        for source in document::read(file, &tenant)?.iter().rev() {
+        let sources = document::read(file, async || session.client.tenant().await).await?;
+        for source in sources.iter().rev() {
             let resource = document::resource(&source.document);
             let noun = noun_of(&source.document);
             remove_resource(session, noun, resource, arguments.force).await?;
@@ -345,7 +345,7 @@ pub(crate) async fn remove_resource(
         ($module:ident :: $client:ident . $method:ident) => {
             session
                 .client
-                .call(|channel| {
+                .change(|channel| {
                     let request = request.clone();
                     async move { v1::$module::$client::new(channel).$method(request).await }
                 })

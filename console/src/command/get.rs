@@ -3,7 +3,7 @@
 use crate::{
     command::{Session, watch},
     failure::Failure,
-    noun::{Noun, Query},
+    noun::{Freshness, Noun, Query},
     render,
 };
 use serde_json::Value;
@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  muster get hosts\n  muster get jobs --deployment shop -o wide\n  \
-    muster get deployment shop -o yaml\n  muster get jobs -w"
+    muster get deployment shop -o yaml\n  muster get jobs -w\n  muster get hosts --stale"
 )]
 pub struct Arguments {
     /// Kind: tenant, host, cluster, image, package, deployment, job, role, token or node
@@ -34,6 +34,8 @@ pub struct Arguments {
     /// Then show what changes
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    freshness: Freshness,
 }
 
 /// What to show all about.
@@ -46,14 +48,19 @@ pub struct DescribeArguments {
     kind: Noun,
     /// Name
     name: String,
+    #[command(flatten)]
+    freshness: Freshness,
 }
 
 pub(super) async fn run(session: &Session, arguments: Arguments) -> Result<(), Failure> {
     let noun = arguments.kind;
     match &arguments.name {
-        Some(name) => one(session, noun, name).await?,
+        Some(name) => {
+            session.printer.one(noun, &read_as(session, noun, name, arguments.freshness).await?)?;
+        }
         None => {
             let query = Query {
+                freshness: arguments.freshness,
                 tenant: String::new(),
                 selector: arguments.selector,
                 deployment: arguments.deployment,
@@ -71,7 +78,7 @@ pub(super) async fn run(session: &Session, arguments: Arguments) -> Result<(), F
 
 pub(super) async fn list(session: &Session, noun: Noun, mut query: Query) -> Result<(), Failure> {
     if noun.is_of_tenant() {
-        query.tenant = session.client.tenant().await?;
+        query.tenant = session.client.tenant_as(query.freshness).await?;
     }
     let rows = noun.list(&session.client, &query).await?;
     session.printer.list(noun, &rows)
@@ -81,10 +88,23 @@ pub(super) async fn one(session: &Session, noun: Noun, name: &str) -> Result<(),
     session.printer.one(noun, &read(session, noun, name).await?)
 }
 
+/// One resource as it is now.
 pub(super) async fn read(session: &Session, noun: Noun, name: &str) -> Result<Value, Failure> {
-    let tenant = if noun.is_of_tenant() { session.client.tenant().await? } else { String::new() };
+    read_as(session, noun, name, Freshness::default()).await
+}
+
+async fn read_as(
+    session: &Session,
+    noun: Noun,
+    name: &str,
+    freshness: Freshness,
+) -> Result<Value, Failure> {
+    let tenant = match noun.is_of_tenant() {
+        true => session.client.tenant_as(freshness).await?,
+        false => String::new(),
+    };
     let resource = noun.resource(&tenant, name)?;
-    match noun.get(&session.client, &resource).await {
+    match noun.get_as(&session.client, &resource, freshness).await {
         Err(failure) => Err(noun.perhaps(&session.client, name, failure).await),
         found => found,
     }
@@ -94,12 +114,13 @@ pub(super) async fn describe(
     session: &Session,
     arguments: &DescribeArguments,
 ) -> Result<(), Failure> {
-    let noun = arguments.kind;
-    let one = read(session, noun, &arguments.name).await?;
+    let (noun, freshness) = (arguments.kind, arguments.freshness);
+    let one = read_as(session, noun, &arguments.name, freshness).await?;
     let jobs = match noun {
         Noun::Deployment | Noun::Cluster | Noun::Host => {
             let name = Some(arguments.name.clone());
-            let mut query = Query { tenant: session.client.tenant().await?, ..Query::default() };
+            let tenant = session.client.tenant_as(freshness).await?;
+            let mut query = Query { tenant, freshness, ..Query::default() };
             match noun {
                 Noun::Deployment => query.deployment = name,
                 Noun::Cluster => query.cluster = name,

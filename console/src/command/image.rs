@@ -244,7 +244,7 @@ async fn send(session: &Session, mut local: Local) -> Result<Value, Failure> {
     };
     let finished = session
         .client
-        .call(|channel| {
+        .change(|channel| {
             let finish = finish.clone();
             async move {
                 v1::artifacts_client::ArtifactsClient::new(channel).finish_upload(finish).await

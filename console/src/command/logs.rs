@@ -1,7 +1,6 @@
 //! `muster logs`: what a job writes, asked of any node.
 
 use crate::{
-    client::may_retry,
     command::{Session, get},
     failure::Failure,
     noun::{Noun, Query},
@@ -67,8 +66,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
         match chunks.message().await {
             Ok(Some(chunk)) => print(&chunk)?,
             Ok(None) => return Ok(()),
-            Err(status) if may_retry(&status) => return Err(session.client.failure(&status, 1)),
-            Err(status) => return Err(Failure::from_status(&status)),
+            Err(status) => return Err(session.client.failure(&status, 1)),
         }
     }
 }

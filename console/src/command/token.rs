@@ -5,6 +5,7 @@ use crate::{
     failure::Failure,
     noun::{Noun, Query},
     parse,
+    retry::Effect,
 };
 use api::v1;
 use clap::ValueEnum;
@@ -85,7 +86,8 @@ async fn make(session: &Session, create: Create) -> Result<(), Failure> {
     };
     let made = session
         .client
-        .call(|channel| {
+        // Each try would make another token.
+        .call_as(Effect::Unnamed, |channel| {
             let request = request.clone();
             async move { v1::tokens_client::TokensClient::new(channel).create(request).await }
         })

@@ -1,15 +1,15 @@
-//! `muster watch`: changes as they happen. It resumes by itself after a lost connection, without gap
-//! and without repeating, from the last whole revision it printed.
+//! `muster watch`: changes as they happen. It resumes by itself after a lost connection and when it was
+//! cut, at any node, without gap and without repeating, from the last whole revision it printed; before
+//! the first one from where the watch began, which the node says at once.
 
 use crate::{
-    client::may_retry,
     command::Session,
     failure::Failure,
     noun::Noun,
     render::{self, say, short},
+    retry::Verdict,
 };
-use api::v1;
-use std::time::Duration;
+use api::{reason::LAGGED, v1};
 
 /// What to watch.
 #[derive(Debug, clap::Args)]
@@ -27,9 +27,6 @@ pub struct Arguments {
     #[arg(long)]
     all_tenants: bool,
 }
-
-/// Pause before the next try after a lost connection.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failure> {
     let tenant =
@@ -55,6 +52,7 @@ async fn stream(
     from: Option<u64>,
 ) -> Result<(), Failure> {
     let mut position = Position { resume: from, printed: 0 };
+    let mut backoff = session.client.backoff();
     loop {
         let request = v1::WatchRequest {
             tenant: tenant.to_owned(),
@@ -67,16 +65,24 @@ async fn stream(
         let mut client = v1::watch_client::WatchClient::new(channel)
             .max_decoding_message_size(api::limits::RESPONSE_BYTES_MAX);
         let ended = match client.watch(request).await {
-            Ok(response) => follow_one(session, response.into_inner(), &mut position).await?,
+            Ok(response) => {
+                backoff = session.client.backoff();
+                follow_one(session, response.into_inner(), &mut position).await?
+            }
             Err(status) => status,
         };
         let failure = Failure::from_status(&ended);
-        if failure.reason != "LAGGED" && !may_retry(&ended) {
+        if failure.reason == LAGGED {
+            // This end was too slow, the node is well.
+            say(&format!("{addr}: {}; resuming", failure.message));
+            continue;
+        }
+        if Verdict::of(&ended) == Verdict::Refused {
             return Err(failure);
         }
         say(&format!("{addr}: {}; resuming", failure.message));
         session.client.next_server();
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(backoff.pause()).await;
     }
 }
 

@@ -98,16 +98,38 @@ fn what_is_wrong_is_named() {
     }
 }
 
-#[test]
-fn as_many_documents_as_the_rules_take_are_read_and_one_more_is_refused() {
+#[tokio::test]
+async fn the_tenant_is_asked_only_for_documents_that_name_none_and_its_failure_is_told() {
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("apiVersion: muster/v1\n{text}\n")).unwrap();
+        file
+    };
+    let missing = || Failure::of(crate::failure::exit::ERROR, "NO_LEADER", "none".into(), "wait");
+    for (text, asks) in [
+        ("kind: Tenant\nmetadata: {name: t}", false),
+        ("kind: Cluster\nmetadata: {name: c, tenant: t}", false),
+        ("kind: Cluster\nmetadata: {name: c}", true),
+    ] {
+        let found = read(file(text).path(), async || Err(missing())).await;
+        assert_eq!(found.is_err(), asks, "{text}");
+        if let Err(failure) = found {
+            assert_eq!(failure, missing(), "the document is not to blame");
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_many_documents_as_the_rules_take_are_read_and_one_more_is_refused() {
+    let acme = async || Ok("acme".to_owned());
     let write = |number: usize| {
         let file = tempfile::NamedTempFile::new().unwrap();
         let one = |at| format!("apiVersion: muster/v1\nkind: Tenant\nmetadata: {{name: t{at}}}\n");
         fs::write(file.path(), (0..number).map(one).collect::<Vec<_>>().join("---\n")).unwrap();
         file
     };
-    assert_eq!(read(write(500).path(), "acme").unwrap().len(), 500);
-    let refused = read(write(501).path(), "acme").unwrap_err();
+    assert_eq!(read(write(500).path(), acme).await.unwrap().len(), 500);
+    let refused = read(write(501).path(), acme).await.unwrap_err();
     assert_eq!((refused.exit, refused.field.as_str()), (crate::failure::exit::USAGE, "file"));
     assert!(refused.remedy.contains("500"), "{}", refused.remedy);
 }

@@ -7,6 +7,7 @@ use super::{Connection, Passed, authorized, caller_of};
 use crate::{Shared, refusal};
 use api::access::{RequiredScope, Requirement};
 use consensus::Ledger;
+use identity::Principal;
 use model::{Caller, Digest};
 use std::{
     convert::Infallible,
@@ -31,14 +32,27 @@ use tower::{Layer, Service};
 #[derive(Clone)]
 pub(crate) struct Access<L: Ledger> {
     shared: Shared<L>,
-    /// Calls at a time; a stream counts until it begins.
+    /// Calls of operators and strangers at a time; a stream counts until it begins.
     calls: Arc<Semaphore>,
+    /// The same of agents and control nodes: a crowd of operators keeps none of them out.
+    house_calls: Arc<Semaphore>,
 }
 
 impl<L: Ledger> Access<L> {
     pub(crate) fn new(shared: Shared<L>) -> Self {
-        let calls = shared.config.server.calls_max.min(Semaphore::MAX_PERMITS);
-        Self { shared, calls: Arc::new(Semaphore::new(calls)) }
+        let slots = |max: usize| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+        let server = &shared.config.server;
+        let (calls, house_calls) = (slots(server.calls_max), slots(server.agent_calls_max));
+        Self { shared, calls, house_calls }
+    }
+
+    /// The slots that a call takes one of.
+    fn slots(&self, request: &Request<Body>) -> &Arc<Semaphore> {
+        let connection = request.extensions().get::<Connection>();
+        match connection.and_then(|it| it.peer.as_deref()).map(|peer| &peer.principal) {
+            Some(Principal::Agent { .. } | Principal::Node { .. }) => &self.house_calls,
+            Some(Principal::Operator { .. }) | None => &self.calls,
+        }
     }
 }
 
@@ -78,7 +92,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let access = self.access.clone();
         Box::pin(async move {
-            let Ok(_call) = access.calls.clone().try_acquire_owned() else {
+            let Ok(_call) = access.slots(&request).clone().try_acquire_owned() else {
                 let full = refusal::of_ledger(&consensus::Error::Overloaded);
                 return Ok(full.into_http());
             };

@@ -359,7 +359,7 @@ macro_rules! ask {
 }
 
 fn get(resource: &str) -> v1::GetRequest {
-    v1::GetRequest { resource: resource.to_owned(), stale: false }
+    v1::GetRequest { resource: resource.to_owned(), ..Default::default() }
 }
 
 fn list(tenant: &str) -> v1::ListRequest {

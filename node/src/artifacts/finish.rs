@@ -25,7 +25,7 @@ impl<L: Ledger, D: Disk> Artifacts<L, D> {
         request_id: Option<RequestId>,
         deadline: Instant,
     ) -> Result<v1::FinishUploadResponse, Status> {
-        self.inner.shared.linearize_or_stale(false, deadline).await?;
+        self.inner.shared.linearize(deadline).await?;
         if let Some(image) = self.image(&item) {
             return Ok(v1::FinishUploadResponse { image: Some(image), warnings: Vec::new() });
         }

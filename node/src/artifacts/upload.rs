@@ -31,7 +31,7 @@ impl<L: Ledger, D: Disk> Artifacts<L, D> {
         let ledger = &self.inner.shared.ledger;
         let exists = || ledger.read(|state| state.tenants.contains(tenant));
         if !exists() {
-            self.inner.shared.linearize_or_stale(false, deadline).await?;
+            self.inner.shared.linearize(deadline).await?;
         }
         match exists() {
             true => Ok(()),
@@ -49,7 +49,7 @@ impl<L: Ledger, D: Disk> Artifacts<L, D> {
         (digest, size_bytes): (Digest, u64),
         deadline: Instant,
     ) -> Result<v1::Upload, Status> {
-        self.inner.shared.linearize_or_stale(false, deadline).await?;
+        self.inner.shared.linearize(deadline).await?;
         let item = Self::item(tenant, digest, size_bytes)?;
         if let Some(size_bytes) = self.registered(tenant, &digest) {
             return Ok(self.upload(&item, size_bytes, (size_bytes, true)));
@@ -72,7 +72,7 @@ impl<L: Ledger, D: Disk> Artifacts<L, D> {
         digest: Digest,
         deadline: Instant,
     ) -> Result<v1::Upload, Status> {
-        self.inner.shared.linearize_or_stale(false, deadline).await?;
+        self.inner.shared.linearize(deadline).await?;
         let item = Self::item(tenant, digest, 0)?;
         if let Some(size_bytes) = self.registered(tenant, &digest) {
             return Ok(self.upload(&item, size_bytes, (size_bytes, true)));

@@ -1,6 +1,7 @@
 //! Role bindings: who may do what.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     service::{Nouns, Terms, no_tenant, wanted},
 };
@@ -37,18 +38,21 @@ impl<L: Ledger> Service for RoleBindings<L> {
     ) -> Result<Response<v1::ListRoleBindingsResponse>, Status> {
         let call = self.0.shared.granted(request)?;
         let asked = &call.request;
-        let page = self.0.list(&call, wanted("bindings", asked), asked.stale, |state, after| {
-            no_tenant(&asked.tenant)?;
-            let from = match after {
-                Some(Key::Binding(operator, scope)) => Excluded((operator.clone(), scope.clone())),
-                _ => Unbounded::<(model::Name, Scope)>,
-            };
-            let rows = state.bindings.range((from, Unbounded));
-            Ok(Box::new(rows.map(|((operator, scope), row)| {
-                let key = Key::Binding(operator.clone(), scope.clone());
-                (key, convert::access::binding_to_proto(row))
-            })))
-        });
+        let page =
+            self.0.list(&call, wanted("bindings", asked), asked.freshness()?, |state, after| {
+                no_tenant(&asked.tenant)?;
+                let from = match after {
+                    Some(Key::Binding(operator, scope)) => {
+                        Excluded((operator.clone(), scope.clone()))
+                    }
+                    _ => Unbounded::<(model::Name, Scope)>,
+                };
+                let rows = state.bindings.range((from, Unbounded));
+                Ok(Box::new(rows.map(|((operator, scope), row)| {
+                    let key = Key::Binding(operator.clone(), scope.clone());
+                    (key, convert::access::binding_to_proto(row))
+                })))
+            });
         let Page { rows: role_bindings, next: next_page_token, revision } = page.await?;
         let answer = v1::ListRoleBindingsResponse { role_bindings, next_page_token, revision };
         Ok(Response::new(answer))

@@ -1,6 +1,7 @@
 //! Clusters: sets of hosts.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     service::{Nouns, Terms, of_tenant, tenant_of, wanted},
 };
@@ -32,16 +33,17 @@ impl<L: Ledger> Service for Clusters<L> {
     ) -> Result<Response<v1::ListClustersResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
         let asked = &call.request;
-        let page = self.0.list(&call, wanted("clusters", asked), asked.stale, |state, after| {
-            let tenant = tenant_of(state, &asked.tenant)?;
-            let selector = Selector::parse(&asked.selector)?;
-            let rows = of_tenant(&state.clusters, &tenant, after);
-            let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
-            Ok(Box::new(rows.map(|((tenant, name), row)| {
-                let key = Key::Cluster(tenant.clone(), name.clone());
-                (key, convert::cluster::to_proto(tenant, row))
-            })))
-        });
+        let page =
+            self.0.list(&call, wanted("clusters", asked), asked.freshness()?, |state, after| {
+                let tenant = tenant_of(state, &asked.tenant)?;
+                let selector = Selector::parse(&asked.selector)?;
+                let rows = of_tenant(&state.clusters, &tenant, after);
+                let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
+                Ok(Box::new(rows.map(|((tenant, name), row)| {
+                    let key = Key::Cluster(tenant.clone(), name.clone());
+                    (key, convert::cluster::to_proto(tenant, row))
+                })))
+            });
         let Page { rows: clusters, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListClustersResponse { clusters, next_page_token, revision }))
     }

@@ -65,7 +65,7 @@ impl<L: Ledger> Service for ControlPlane<L> {
     ) -> Result<Response<v1::Outcome>, Status> {
         let call = self.shared.granted(request)?;
         let v1::RaiseRulesRequest { level, validate_only, request_id } = &call.request;
-        self.shared.linearize_or_stale(false, call.deadline).await?;
+        self.shared.linearize(call.deadline).await?;
         let level = match level {
             0 => self.shared.ledger.read(|state| {
                 let known = state.nodes.iter().map(|(_, node)| node.rules_max).min();

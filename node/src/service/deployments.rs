@@ -1,6 +1,7 @@
 //! Deployments, their parts by cluster, and the way back to an earlier spec.
 
 use crate::{
+    freshness::Reads,
     page::{Page, Wanted},
     service::{Nouns, Rows, Terms, first_name, of_tenant, tenant_of, unknown, wanted},
 };
@@ -44,7 +45,8 @@ impl<L: Ledger> Service for Deployments<L> {
     ) -> Result<Response<v1::ListDeploymentsResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
         let (asked, now) = (&call.request, self.0.shared.clock.now());
-        let page = self.0.list(&call, wanted("deployments", asked), asked.stale, |state, after| {
+        let freshness = asked.freshness()?;
+        let page = self.0.list(&call, wanted("deployments", asked), freshness, |state, after| {
             let tenant = tenant_of(state, &asked.tenant)?;
             let selector = Selector::parse(&asked.selector)?;
             let rows = of_tenant(&state.deployments, &tenant, after);
@@ -66,13 +68,14 @@ impl<L: Ledger> Service for Deployments<L> {
         request: Request<v1::ListDeploymentClustersRequest>,
     ) -> Result<Response<v1::ListDeploymentClustersResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
-        let v1::ListDeploymentClustersRequest { resource, page_size, page_token, stale } =
+        let v1::ListDeploymentClustersRequest { resource, page_size, page_token, .. } =
             &call.request;
         let filter = format!("deployment_clusters {resource}");
         let wanted = Wanted { size: *page_size, token: page_token, filter };
-        let now = self.0.shared.clock.now();
-        let page =
-            self.0.list(&call, wanted, *stale, |state, after| parts(state, resource, after, now));
+        let (freshness, now) = (call.request.freshness()?, self.0.shared.clock.now());
+        let page = self
+            .0
+            .list(&call, wanted, freshness, |state, after| parts(state, resource, after, now));
         let Page { rows: deployment_clusters, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListDeploymentClustersResponse {
             deployment_clusters,
@@ -104,7 +107,7 @@ impl<L: Ledger> Service for Deployments<L> {
         request: Request<v1::RollbackDeploymentRequest>,
     ) -> Result<Response<v1::Outcome>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
-        self.0.shared.linearize_or_stale(false, call.deadline).await?;
+        self.0.shared.linearize(call.deadline).await?;
         let v1::RollbackDeploymentRequest { validate_only, request_id, .. } = &call.request;
         let command = self.0.shared.ledger.read(|state| earlier(state, &call.request));
         self.0.changed(&call, command, Terms { validate_only: *validate_only, request_id }).await

@@ -39,7 +39,7 @@ impl<L: Ledger> Service for Enrol<L> {
         let call = self.0.granted(request)?;
         let asked = &call.request;
         let joiner = self.joiner(asked)?;
-        self.0.linearize_or_stale(false, call.deadline).await?;
+        self.0.linearize(call.deadline).await?;
         let kind = self.kind_of(&joiner.token, asked.kind())?;
         if matches!(kind, TokenKind::Agent { .. }) != joiner.host.is_some() {
             let message = "an agent names its host, and nobody else does";

@@ -1,6 +1,7 @@
 //! Hosts: edge machines as the state knows them.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     service::{Nouns, Terms, of_tenant, tenant_of, wanted},
 };
@@ -32,16 +33,17 @@ impl<L: Ledger> Service for Hosts<L> {
     ) -> Result<Response<v1::ListHostsResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
         let asked = &call.request;
-        let page = self.0.list(&call, wanted("hosts", asked), asked.stale, |state, after| {
-            let tenant = tenant_of(state, &asked.tenant)?;
-            let selector = Selector::parse(&asked.selector)?;
-            let rows = of_tenant(&state.hosts, &tenant, after);
-            let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
-            Ok(Box::new(rows.map(|((tenant, name), row)| {
-                let key = Key::Host(tenant.clone(), name.clone());
-                (key, convert::host::to_proto(tenant, row))
-            })))
-        });
+        let page =
+            self.0.list(&call, wanted("hosts", asked), asked.freshness()?, |state, after| {
+                let tenant = tenant_of(state, &asked.tenant)?;
+                let selector = Selector::parse(&asked.selector)?;
+                let rows = of_tenant(&state.hosts, &tenant, after);
+                let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
+                Ok(Box::new(rows.map(|((tenant, name), row)| {
+                    let key = Key::Host(tenant.clone(), name.clone());
+                    (key, convert::host::to_proto(tenant, row))
+                })))
+            });
         let Page { rows: hosts, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListHostsResponse { hosts, next_page_token, revision }))
     }

@@ -1,6 +1,7 @@
 //! Images as the state knows them. Their bytes come and go by `Artifacts`.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     service::{Nouns, tenant_of, wanted},
 };
@@ -33,21 +34,22 @@ impl<L: Ledger> Service for Images<L> {
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
         let asked = &call.request;
-        let page = self.0.list(&call, wanted("images", asked), asked.stale, |state, after| {
-            let tenant = tenant_of(state, &asked.tenant)?;
-            let selector = Selector::parse(&asked.selector)?;
-            let from = match after {
-                Some(Key::Image(tenant, digest)) => Excluded((tenant.clone(), *digest)),
-                _ => Included((tenant.clone(), Digest([0; 32]))),
-            };
-            let rows = state.images.range((from, Unbounded));
-            let rows = rows.take_while(move |((of, _), _)| *of == tenant);
-            let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
-            Ok(Box::new(rows.map(|((tenant, digest), row)| {
-                let key = Key::Image(tenant.clone(), *digest);
-                (key, convert::package::image_to_proto(tenant, row))
-            })))
-        });
+        let page =
+            self.0.list(&call, wanted("images", asked), asked.freshness()?, |state, after| {
+                let tenant = tenant_of(state, &asked.tenant)?;
+                let selector = Selector::parse(&asked.selector)?;
+                let from = match after {
+                    Some(Key::Image(tenant, digest)) => Excluded((tenant.clone(), *digest)),
+                    _ => Included((tenant.clone(), Digest([0; 32]))),
+                };
+                let rows = state.images.range((from, Unbounded));
+                let rows = rows.take_while(move |((of, _), _)| *of == tenant);
+                let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
+                Ok(Box::new(rows.map(|((tenant, digest), row)| {
+                    let key = Key::Image(tenant.clone(), *digest);
+                    (key, convert::package::image_to_proto(tenant, row))
+                })))
+            });
         let Page { rows: images, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListImagesResponse { images, next_page_token, revision }))
     }

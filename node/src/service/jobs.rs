@@ -1,6 +1,7 @@
 //! Jobs: what follows from deployments, one row per copy.
 
 use crate::{
+    freshness::Reads,
     page::{Page, Wanted},
     refusal,
     service::{Nouns, Rows, Terms, first_name, tenant_of},
@@ -43,7 +44,7 @@ impl<L: Ledger> Service for Jobs<L> {
                 asked.tenant, asked.deployment, asked.cluster, asked.host
             ),
         };
-        let page = self.0.list(&call, wanted, asked.stale, |state, after| {
+        let page = self.0.list(&call, wanted, asked.freshness()?, |state, after| {
             let tenant = tenant_of(state, &asked.tenant)?;
             Ok(filter.rows(state, tenant, after))
         });

@@ -34,7 +34,7 @@ impl<L: Ledger> Service for Join<L> {
             let other = refusal::refusal(Class::PermissionDenied, refusal::CALLER, message, remedy);
             return Err(refusal::of_rejection(&other));
         }
-        self.shared.linearize_or_stale(false, call.deadline).await?;
+        self.shared.linearize(call.deadline).await?;
         need_rules(&self.shared, asked.rules_max)?;
         if !asked.peer_addr.is_empty() {
             self.take_in(id, asked, call.caller.clone()).await?;

@@ -34,7 +34,7 @@ impl<L: Ledger> Service for Logs<L> {
             Ok(found) => found,
             // This node may lag behind.
             Err(_) => {
-                shared.linearize_or_stale(false, call.deadline).await?;
+                shared.linearize(call.deadline).await?;
                 find()?
             }
         };

@@ -1,6 +1,7 @@
 //! Packages: immutable versions of what can be deployed.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     service::{Nouns, Terms, first_name, tenant_of, wanted},
 };
@@ -33,23 +34,24 @@ impl<L: Ledger> Service for Packages<L> {
     ) -> Result<Response<v1::ListPackagesResponse>, Status> {
         let call = self.0.shared.granted_in_tenant(request).await?;
         let asked = &call.request;
-        let page = self.0.list(&call, wanted("packages", asked), asked.stale, |state, after| {
-            let tenant = tenant_of(state, &asked.tenant)?;
-            let selector = Selector::parse(&asked.selector)?;
-            let from = match after {
-                Some(Key::Package(tenant, name, version)) => {
-                    Excluded((tenant.clone(), name.clone(), version.clone()))
-                }
-                _ => Included((tenant.clone(), first_name(&tenant), String::new())),
-            };
-            let rows = state.packages.range((from, Unbounded));
-            let rows = rows.take_while(move |((of, ..), _)| *of == tenant);
-            let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
-            Ok(Box::new(rows.map(|((tenant, name, version), row)| {
-                let key = Key::Package(tenant.clone(), name.clone(), version.clone());
-                (key, convert::package::to_proto(tenant, row))
-            })))
-        });
+        let page =
+            self.0.list(&call, wanted("packages", asked), asked.freshness()?, |state, after| {
+                let tenant = tenant_of(state, &asked.tenant)?;
+                let selector = Selector::parse(&asked.selector)?;
+                let from = match after {
+                    Some(Key::Package(tenant, name, version)) => {
+                        Excluded((tenant.clone(), name.clone(), version.clone()))
+                    }
+                    _ => Included((tenant.clone(), first_name(&tenant), String::new())),
+                };
+                let rows = state.packages.range((from, Unbounded));
+                let rows = rows.take_while(move |((of, ..), _)| *of == tenant);
+                let rows = rows.filter(move |(_, row)| selector.matches(&row.meta.labels));
+                Ok(Box::new(rows.map(|((tenant, name, version), row)| {
+                    let key = Key::Package(tenant.clone(), name.clone(), version.clone());
+                    (key, convert::package::to_proto(tenant, row))
+                })))
+            });
         let Page { rows: packages, next: next_page_token, revision } = page.await?;
         Ok(Response::new(v1::ListPackagesResponse { packages, next_page_token, revision }))
     }

@@ -1,6 +1,7 @@
 //! Tenants: who owns everything else.
 
 use crate::{
+    freshness::{Freshness, Reads},
     page::Page,
     service::{Nouns, Terms, no_tenant, wanted},
 };
@@ -34,10 +35,10 @@ impl<L: Ledger> Service for Tenants<L> {
         let call = self.0.shared.granted(request)?;
         let asked = &call.request;
         let wanted = wanted("tenants", asked);
-        self.0.shared.linearize_or_stale(asked.stale, call.deadline).await?;
+        self.0.shared.fresh(asked.freshness()?, call.deadline).await?;
         // By the roles of now, not by those of the revision that the pages are of.
         let visible = self.0.shared.ledger.read(|state| call.visibility(state, Role::Viewer));
-        let page = self.0.list(&call, wanted, true, move |state, after| {
+        let page = self.0.list(&call, wanted, Freshness::Stale, move |state, after| {
             no_tenant(&asked.tenant)?;
             let selector = Selector::parse(&asked.selector)?;
             let from = match after {

@@ -1,5 +1,7 @@
 //! The services over real TLS: enrolment, watches, pages, dry runs, and the way back.
 
+mod guarantees;
+
 use crate::{
     Config, WatchConfig,
     testing::{
@@ -271,4 +273,80 @@ async fn a_quiet_watch_gets_bookmarks_and_ends_when_the_node_stops() {
         }
     };
     assert_eq!(reason(&end), "STOPPED");
+}
+
+#[tokio::test]
+async fn a_read_at_a_revision_waits_for_it_and_says_when_it_is_not_reached() {
+    let mut config = Config::default();
+    config.server.call_timeout_ms = 300;
+    let node = TestNode::start_with(config).await;
+    let channel = admin(&node).await;
+    node.decide(tenant("acme")).await;
+    let now = node.shared.ledger.read(|state| state.globals.revision.0);
+    let mut hosts = v1::hosts_client::HostsClient::new(channel.clone());
+    let asked = v1::GetRequest {
+        resource: "tenants/acme/hosts/h1".to_owned(),
+        at_least: now + 1,
+        ..Default::default()
+    };
+    // It is read as soon as it is there.
+    let (found, _) = tokio::join!(hosts.get(asked.clone()), node.decide(host("acme", "h1")));
+    assert_eq!(found.unwrap().into_inner().meta.unwrap().revision, now + 1);
+
+    let late = v1::GetRequest { at_least: now + 9, ..asked.clone() };
+    let refused = hosts.get(late).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::Unavailable, "REVISION_NOT_REACHED")
+    );
+    let error = api::status::ClientError::from(refused);
+    assert_eq!(error.metadata["revision"], (now + 1).to_string());
+    assert!(error.certainly_not_done && !error.remedy.is_empty());
+
+    let both = v1::GetRequest { stale: true, ..asked };
+    assert_eq!(reason(&hosts.get(both).await.unwrap_err()), "FIELD");
+    let mut tenants = v1::tenants_client::TenantsClient::new(channel);
+    let list = |at_least| v1::ListRequest { at_least, ..Default::default() };
+    let page = tenants.list(list(now + 1)).await.unwrap().into_inner();
+    assert_eq!((page.tenants.len(), page.revision), (1, now + 1));
+    assert_eq!(reason(&tenants.list(list(now + 9)).await.unwrap_err()), "REVISION_NOT_REACHED");
+}
+
+#[tokio::test]
+async fn a_crowd_of_operators_keeps_no_agent_out() {
+    let mut config = Config::default();
+    config.server.calls_max = 1;
+    config.sessions.hello_ms = 200;
+    let node = TestNode::start_with(config).await;
+    let channel = admin(&node).await;
+    node.decide(tenant("acme")).await;
+    node.decide(host("acme", "h1")).await;
+    // One call that waits for what never comes has the only place.
+    let waiting = v1::GetRequest {
+        resource: "tenants/acme".to_owned(),
+        at_least: u64::MAX,
+        ..Default::default()
+    };
+    let mut tenants = v1::tenants_client::TenantsClient::new(channel);
+    let mut first = tenants.clone();
+    let first = tokio::spawn(async move { first.get(waiting).await });
+    let again = v1::GetRequest { resource: "tenants/acme".to_owned(), ..Default::default() };
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    let refused = loop {
+        match tenants.get(again.clone()).await {
+            Err(status) => break status,
+            Ok(_) => assert!(tokio::time::Instant::now() < until, "no call was refused"),
+        }
+    };
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "OVERLOADED")
+    );
+    let agent = node.client(Some(crate::testing::agent("acme", "h1")));
+    let mut agents = v1::agents_client::AgentsClient::new(agent);
+    let silent = tokio_stream::pending();
+    if let Err(status) = agents.session(silent).await {
+        assert_ne!(reason(&status), "OVERLOADED", "{status:?}");
+    }
+    first.abort();
 }

@@ -1,6 +1,7 @@
 //! Join tokens: made here, shown once, kept as a hash.
 
 use crate::{
+    freshness::Reads,
     page::Page,
     refusal,
     service::{Nouns, no_tenant, wanted},
@@ -62,7 +63,7 @@ impl<L: Ledger> Service for Tokens<L> {
         let call = self.0.shared.granted(request)?;
         let asked = &call.request;
         let page =
-            self.0.list(&call, wanted("tokens", asked), asked.stale, |state, after| {
+            self.0.list(&call, wanted("tokens", asked), asked.freshness()?, |state, after| {
                 no_tenant(&asked.tenant)?;
                 let from = match after {
                     Some(Key::Token(id)) => Excluded(id.clone()),

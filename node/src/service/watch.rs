@@ -15,10 +15,11 @@ use api::{
     v1::{self, watch_server::Watch as Service},
 };
 use consensus::{Ledger, WatchError, WatchEvent, WatchStream};
+use futures::{StreamExt, stream};
 use model::{Caller, Change, Key, Name, Rejection, Revision, Role, State};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -66,26 +67,26 @@ impl<L: Ledger> Service for Watch<L> {
         let after = match call.request.from_revision {
             Some(revision) => Revision(revision),
             None => {
-                shared.linearize_or_stale(false, call.deadline).await?;
+                shared.linearize(call.deadline).await?;
                 shared.ledger.read(|state| state.globals.revision)
             }
         };
         let events = shared.ledger.watch(after).map_err(ended)?;
         let config = shared.config.watch.clone();
-        let (sender, receiver) = mpsc::channel(config.queue_events_max + 1);
+        let (queue, receiver) = queue(&config);
         let watcher = Watcher {
             shared: shared.clone(),
             sees_grants: shared.ledger.read(|state| call.still(state, &GRANTS, None)),
             call,
             filter,
             config,
-            sender,
+            queue,
         };
         tokio::spawn(async move {
             watcher.run(events).await;
             drop(watch);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(messages(receiver)))
     }
 }
 
@@ -156,6 +157,52 @@ fn tenant_of(key: &Key) -> Option<&Name> {
     }
 }
 
+/// What was seen of one revision, and the room it takes in the queue until the last of it has left; or
+/// why the watch ends.
+type Part = Result<(Vec<v1::WatchEvent>, OwnedSemaphorePermit), Status>;
+
+/// What waits for a watcher that reads slowly: whole revisions, bounded by the events in them.
+struct Queue {
+    parts: mpsc::Sender<Part>,
+    room: Arc<Semaphore>,
+    events_max: u32,
+}
+
+fn queue(config: &WatchConfig) -> (Queue, mpsc::Receiver<Part>) {
+    let events_max = u32::try_from(config.queue_events_max).unwrap_or(u32::MAX);
+    let max = usize::try_from(events_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS - 1);
+    // Each part has an event at least, and one place is kept for the reason of the end.
+    let (parts, receiver) = mpsc::channel(max + 1);
+    (Queue { parts, room: Arc::new(Semaphore::new(max)), events_max }, receiver)
+}
+
+impl Queue {
+    /// Puts the events of a revision in, all of them, once there is room; more than the queue holds
+    /// need all of it. False if the client has gone.
+    async fn put(&self, events: Vec<v1::WatchEvent>) -> bool {
+        let share = u32::try_from(events.len()).unwrap_or(u32::MAX).min(self.events_max);
+        match self.room.clone().acquire_many_owned(share).await {
+            Ok(room) => self.parts.send(Ok((events, room))).await.is_ok(),
+            Err(_closed) => false,
+        }
+    }
+}
+
+/// What leaves: events one by one, each part making room when its last one has left.
+fn messages(parts: mpsc::Receiver<Part>) -> BoxStream<'static, Result<v1::WatchEvent, Status>> {
+    let parts = ReceiverStream::new(parts).map(|part| match part {
+        Ok((events, room)) => (events.into_iter().map(Ok).collect(), Some(room)),
+        Err(end) => (vec![Err(end)], None),
+    });
+    let events = parts.flat_map(|(messages, room): (Vec<_>, _)| {
+        stream::iter(messages.into_iter().map(move |message| {
+            let _held = &room;
+            message
+        }))
+    });
+    Box::pin(events)
+}
+
 /// One watch under way.
 struct Watcher<L: Ledger> {
     shared: Shared<L>,
@@ -163,32 +210,44 @@ struct Watcher<L: Ledger> {
     filter: Filter,
     sees_grants: bool,
     config: WatchConfig,
-    sender: mpsc::Sender<Result<v1::WatchEvent, Status>>,
+    queue: Queue,
 }
 
 impl<L: Ledger> Watcher<L> {
     /// Sends until the client goes, the node stops, or the watch has to end.
     async fn run(mut self, mut events: WatchStream) {
         // One place of the queue is kept for the reason of the end.
-        let Ok(last_word) = self.sender.clone().reserve_owned().await else { return };
+        let Ok(last_word) = self.queue.parts.clone().reserve_owned().await else { return };
+        let end = match self.mark(events.position()).await {
+            Ok(()) => self.follow(&mut events).await,
+            Err(end) => Some(end),
+        };
+        if let Some(end) = end {
+            last_word.send(Err(end));
+        }
+    }
+
+    /// Why the watch has to end; `None` if the client has gone.
+    async fn follow(&mut self, events: &mut WatchStream) -> Option<Status> {
         let pause = Duration::from_millis(self.config.bookmark_ms);
         let mut bookmark_at = Instant::now() + pause;
-        let end = loop {
+        loop {
+            // Everything up to here was sent or did not pass the filter.
             let position = events.position();
+            if bookmark_at <= Instant::now() {
+                bookmark_at = Instant::now() + pause;
+                if let Err(end) = self.mark(position).await {
+                    return Some(end);
+                }
+            }
             let event = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => {
-                    break refusal::of_ledger(&consensus::Error::Stopped);
+                    return Some(refusal::of_ledger(&consensus::Error::Stopped));
                 }
-                () = self.sender.closed() => return,
+                () = self.queue.parts.closed() => return None,
                 event = events.next() => event,
-                () = tokio::time::sleep_until(bookmark_at) => {
-                    bookmark_at = Instant::now() + pause;
-                    if let Err(end) = self.mark(position).await {
-                        break end;
-                    }
-                    continue;
-                }
+                () = tokio::time::sleep_until(bookmark_at) => continue,
             };
             let sent = match event {
                 Some(Ok(event)) => self.pass(&event, position).await,
@@ -198,18 +257,20 @@ impl<L: Ledger> Watcher<L> {
             match sent {
                 Ok(true) => bookmark_at = Instant::now() + pause,
                 Ok(false) => {}
-                Err(end) => break end,
+                Err(end) => return Some(end),
             }
-        };
-        last_word.send(Err(end));
+        }
     }
 
+    /// Says that everything up to `position` was sent, if that was asked for. Nothing is said of
+    /// revisions that this node does not have yet: a watch may begin after those.
     async fn mark(&self, position: Revision) -> Result<(), Status> {
         self.call.unexpired(self.shared.clock.now())?;
-        if !self.call.request.bookmarks {
+        let reached = self.shared.ledger.read(|state| state.globals.revision >= position);
+        if !self.call.request.bookmarks || !reached {
             return Ok(());
         }
-        self.send(bookmark(position, self.shared.clock.now()), position).await
+        self.send(vec![bookmark(position, self.shared.clock.now())], position).await
     }
 
     /// Sends what passes the filter; true if anything did.
@@ -228,9 +289,7 @@ impl<L: Ledger> Watcher<L> {
             .collect();
         let Some(last) = messages.last_mut() else { return Ok(false) };
         last.last = true;
-        for message in messages {
-            self.send(message, before).await?;
-        }
+        self.send(messages, before).await?;
         Ok(true)
     }
 
@@ -251,12 +310,12 @@ impl<L: Ledger> Watcher<L> {
         }
     }
 
-    /// Puts a message into the queue. `before` is the revision to resume after if that takes too long.
-    async fn send(&self, message: v1::WatchEvent, before: Revision) -> Result<(), Status> {
+    /// Puts messages into the queue. `before` is the revision to resume after if that takes too long.
+    async fn send(&self, messages: Vec<v1::WatchEvent>, before: Revision) -> Result<(), Status> {
         let limit = Duration::from_millis(self.config.send_ms);
-        match timeout(limit, self.sender.send(Ok(message))).await {
+        match timeout(limit, self.queue.put(messages)).await {
             // A client that went is noticed by the loop.
-            Ok(_) => Ok(()),
+            Ok(_sent) => Ok(()),
             Err(_elapsed) => Err(ended(WatchError::Lagged { resume_revision: before })),
         }
     }
@@ -315,6 +374,7 @@ mod tests {
         let bad = v1::WatchRequest { kinds: vec![4_711], ..Default::default() };
         assert!(Filter::read(&bad).is_err());
     }
+
     #[tokio::test]
     async fn a_watch_that_is_never_read_is_cut_with_the_revision_to_resume_from() {
         let node = TestNode::start().await;
@@ -325,15 +385,16 @@ mod tests {
         }
         tokio::time::pause();
         let config = WatchConfig { queue_events_max: 2, ..WatchConfig::default() };
-        let (sender, mut receiver) = mpsc::channel(config.queue_events_max + 1);
+        let (queue, receiver) = queue(&config);
+        let mut receiver = messages(receiver);
         let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
         let filter = Filter::read(&call.request).unwrap();
         let events = node.shared.ledger.watch(before).unwrap();
         let shared = node.shared.clone();
-        Watcher { shared, call, filter, sees_grants: true, config, sender }.run(events).await;
+        Watcher { shared, call, filter, sees_grants: true, config, queue }.run(events).await;
         let mut seen = Vec::new();
         let end = loop {
-            match receiver.recv().await.unwrap() {
+            match receiver.next().await.unwrap() {
                 Ok(event) => seen.push(event.revision),
                 Err(status) => break api::status::ClientError::from(status),
             }
@@ -341,6 +402,42 @@ mod tests {
         assert_eq!(seen, [before.0 + 1, before.0 + 2]);
         assert_eq!(end.reason, api::reason::LAGGED);
         assert_eq!(end.metadata["resume_revision"], (before.0 + 2).to_string());
-        assert!(receiver.recv().await.is_none(), "nothing comes after the end");
+        assert!(receiver.next().await.is_none(), "nothing comes after the end");
+    }
+
+    #[tokio::test]
+    async fn a_cut_never_parts_the_events_of_a_revision() {
+        let node = TestNode::start().await;
+        node.decide(tenant("acme")).await;
+        let before = node.shared.ledger.read(|state| state.globals.revision);
+        for number in 0..4 {
+            let one = |at| host("acme", &format!("h{number}-{at}"));
+            node.decide(model::Command::Batch((0..3).map(one).collect())).await;
+        }
+        tokio::time::pause();
+        // Room for two revisions and a part of the third.
+        for (queue_events_max, whole) in [(7, 2), (8, 2), (9, 3), (2, 1)] {
+            let config = WatchConfig { queue_events_max, ..WatchConfig::default() };
+            let (queue, receiver) = queue(&config);
+            let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
+            let filter = Filter::read(&call.request).unwrap();
+            let events = node.shared.ledger.watch(before).unwrap();
+            let shared = node.shared.clone();
+            Watcher { shared, call, filter, sees_grants: true, config, queue }.run(events).await;
+            let (mut seen, mut end) = (Vec::new(), None);
+            let mut receiver = messages(receiver);
+            while let Some(message) = receiver.next().await {
+                match message {
+                    Ok(event) => seen.push((event.revision, event.last)),
+                    Err(status) => end = Some(api::status::ClientError::from(status)),
+                }
+            }
+            let expected: Vec<_> = (1..=whole)
+                .flat_map(|at| [false, false, true].map(|last| (before.0 + at, last)))
+                .collect();
+            assert_eq!(seen, expected, "a queue of {queue_events_max}");
+            let resume = end.unwrap().metadata["resume_revision"].clone();
+            assert_eq!(resume, (before.0 + whole).to_string());
+        }
     }
 }
