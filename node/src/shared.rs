@@ -143,6 +143,23 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{TestNode, name};
+    use consensus::MemoryLedger;
+
+    #[tokio::test]
+    async fn a_command_that_some_nodes_could_not_read_is_not_proposed() {
+        let node = TestNode::start().await;
+        let ledger = MemoryLedger::new(NodeId(1), node.shared.clock.clone());
+        let early = Shared { ledger, ..node.shared.clone() };
+        let (tenant, deployment) = (name("acme"), name("shop"));
+        let retry = Command::RetryDeployment { tenant, deployment, cluster: None };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for (shared, code) in [(&early, "RULES_UNKNOWN"), (&node.shared, "UNKNOWN_TENANT")] {
+            let outcome = shared.propose(Caller::System, None, retry.clone(), deadline).await;
+            assert_eq!(outcome.unwrap().result.unwrap_err().code, code);
+        }
+        assert_eq!(early.ledger.read(|state| state.globals.revision), Revision(0));
+    }
 
     #[test]
     fn a_timeout_has_digits_and_a_unit() {

@@ -184,7 +184,8 @@ impl Turn<'_> {
         let trusted = self.job.good.as_ref().is_some_and(|good| *good == launch.workload);
         let settled_at = found.started_at_boot_ms.saturating_add(self.world.tuning.settle_ms);
         let forgiven_at = found.started_at_boot_ms.saturating_add(self.world.tuning.forgive_ms);
-        if !trusted {
+        // What runs for an earlier assignment may be of another deployment; it is replaced in any case.
+        if !trusted && found.assignment == order.assignment {
             match settled_at <= self.world.now_boot_ms {
                 true => self.note(Record::Ran { key: self.key.clone() }),
                 false => self.wake_at(settled_at),

@@ -250,6 +250,8 @@ async fn a_deployment_made_again_starts_with_data_of_its_own() {
     let mut new = Order { deployment: Some(uid(20)), assignment: Assignment(21), ..updated };
     new.scheduled.revision = Revision(21);
     let both = || BTreeSet::from([folder(&old), folder(&new)]);
+    let paths: BTreeSet<_> = both().iter().map(|it| it.path(bench.folder.path())).collect();
+    assert_eq!(paths.len(), 2, "each has its own");
     bench.hears(21, &[&new]).await;
     bench.core.clear_away(both()).await;
     assert!(bench.core.removals.is_empty(), "the old one still runs on its data");

@@ -9,6 +9,30 @@ use model::{Change, Command, Outcome, Reply, Revision};
 use proptest::prelude::*;
 use strategies as any_of;
 
+#[test]
+fn a_status_says_when_it_is_tried_again_and_for_how_long_copies_have_been_up() {
+    use model::{Outlook, Settling, Timestamp};
+    let said = |indicator: v1::Indicator, jobs, until| {
+        let text = "0 of 2 partitions running".to_owned();
+        let mut status =
+            Some(v1::Status { indicator: indicator.into(), text, ..v1::Status::default() });
+        let settling = Settling { jobs, until: Timestamp(until) };
+        let outlook = Outlook { next_retry_at: Some(Timestamp(90_000)), settling };
+        deployment::foresee(&mut status, &outlook, Timestamp(70_000));
+        let status = status.unwrap();
+        assert_eq!(status.next_retry_at.unwrap().seconds, 90);
+        status.text
+    };
+    let none = "0 of 2 partitions running";
+    assert_eq!(said(v1::Indicator::InProgress, 0, 0), none);
+    assert_eq!(said(v1::Indicator::Idle, 1, 76_000), none, "it runs");
+    let some = said(v1::Indicator::Error, 2, 76_000);
+    assert_eq!(some, format!("{none}; 2 up, healthy for 4 s of 10 s"));
+    // Clocks of nodes differ a little.
+    assert!(said(v1::Indicator::Error, 1, 85_000).ends_with("; 1 up, healthy for 0 s of 10 s"));
+    assert!(said(v1::Indicator::Error, 1, 60_000).ends_with("; 1 up, healthy for 10 s of 10 s"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
