@@ -41,6 +41,22 @@ const STEP: &str = "--step";
 const NOW: u64 = 1_000_000;
 const MIB: f64 = (1 << 20) as f64;
 
+/// What is asked by the environment, with what it is when it is only tried, and otherwise.
+const SETTINGS: [(&str, u64, u64); 4] = [
+    (JOBS, 200, 1_000_000),
+    (ENTRIES, 2_000, 10_000_000),
+    (COMMANDS_PER_ENTRY, 1, 1),
+    (MILLISECONDS, 50, 10_000),
+];
+/// Quiet jobs.
+const JOBS: &str = "MUSTER_LIFE_JOBS";
+/// Entries of endless load.
+const ENTRIES: &str = "MUSTER_LIFE_ENTRIES";
+/// 1, or more for as many as fit.
+const COMMANDS_PER_ENTRY: &str = "MUSTER_LIFE_COMMANDS_PER_ENTRY";
+/// Milliseconds of each measurement of latencies.
+const MILLISECONDS: &str = "MUSTER_LIFE_MS";
+
 /// Figures by name.
 type Figures = BTreeMap<String, f64>;
 
@@ -66,9 +82,14 @@ fn setting(name: &str, quick: u64, full: u64) -> u64 {
     asked.unwrap_or(if bench::is_quick() { quick } else { full })
 }
 
+fn asked(name: &str) -> u64 {
+    let setting = SETTINGS.iter().find(|(known, _, _)| *known == name).unwrap();
+    self::setting(name, setting.1, setting.2)
+}
+
 /// Clusters, hosts and deployments in the proportions of a million jobs on 10,000 hosts.
 fn shape() -> Shape {
-    let jobs = setting("MUSTER_LIFE_JOBS", 200, 1_000_000) as usize;
+    let jobs = asked(JOBS) as usize;
     let clusters = (jobs / 20_000).clamp(2, 50);
     let hosts = (jobs / 100 / clusters).clamp(2, 200);
     let deployments = (jobs / 10_000).clamp(2, 100);
@@ -83,7 +104,10 @@ fn quiet() {
     let held = child("hold", &place.path().join("node"));
     let again = child("again", &place.path().join("node"));
     let jobs = filled["jobs"];
-    println!("\n{jobs} quiet jobs, by {} commands in {:.0} s", filled["commands"], filled["took_s"]);
+    println!(
+        "\n{jobs} quiet jobs, by {} commands in {:.0} s",
+        filled["commands"], filled["took_s"]
+    );
     row("resident after taking every command, MiB", filled["rss_mib"], "");
     row("resident after a restart, MiB", held["rss_mib"], "< 1229 (1.2 GB)");
     row("  the same per job, bytes", held["rss_mib"] * MIB / jobs, "");
@@ -115,7 +139,10 @@ fn endless() {
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let ran = child("endless", place.path());
     let again = child("again", place.path());
-    println!("\n{} entries, {} commands in {:.0} s", ran["entries"], ran["commands"], ran["took_s"]);
+    println!(
+        "\n{} entries, {} commands in {:.0} s",
+        ran["entries"], ran["commands"], ran["took_s"]
+    );
     row("commands per second", ran["commands"] / ran["took_s"], "");
     row("entries per sync of the log", ran["entries_per_sync"], "> 1");
     row("checkpoints", ran["checkpoints"], "");
@@ -140,15 +167,11 @@ fn row(name: &str, value: f64, goal: &str) {
 fn child(step: &str, place: &Path) -> Figures {
     std::fs::create_dir_all(place).unwrap();
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    if bench::is_quick() {
-        for (name, value) in
-            [("MUSTER_LIFE_JOBS", "200"), ("MUSTER_LIFE_ENTRIES", "2000"), ("MUSTER_LIFE_MS", "50")]
-        {
-            command.env(name, std::env::var(name).unwrap_or_else(|_| value.to_owned()));
-        }
+    // The step is not told whether it is only tried.
+    for (name, quick, full) in SETTINGS {
+        command.env(name, setting(name, quick, full).to_string());
     }
-    let output =
-        command.args([STEP, step]).arg(place).stderr(Stdio::inherit()).output().unwrap();
+    let output = command.args([STEP, step]).arg(place).stderr(Stdio::inherit()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "step {step} failed: {text}");
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
@@ -177,8 +200,7 @@ async fn start(place: &Path) -> Local {
 }
 
 fn config() -> Config {
-    let commands = setting("MUSTER_LIFE_COMMANDS_PER_ENTRY", 1, 1);
-    match commands {
+    match asked(COMMANDS_PER_ENTRY) {
         // Smaller than any command.
         1 => Config { batch_bytes_max: 1, entries_in_flight_max: 256, ..Config::default() },
         _ => Config::default(),
@@ -242,7 +264,7 @@ async fn hold(place: &Path) {
 async fn measure(node: &Local) {
     let mut writer = Writer::new(node, 0).await;
     writer.checkpoint().await;
-    let span = Duration::from_millis(setting("MUSTER_LIFE_MS", 50, 10_000));
+    let span = Duration::from_millis(asked(MILLISECONDS));
     // None falls due by itself meanwhile.
     let most = Config::default().snapshot_every_entries as usize / 2;
     let mut plain = Vec::new();
@@ -324,7 +346,7 @@ impl<'a> Writer<'a> {
 /// Endless load, for a while.
 async fn load(place: &Path) {
     const WRITERS: usize = 256;
-    let entries = setting("MUSTER_LIFE_ENTRIES", 2_000, 10_000_000);
+    let entries = asked(ENTRIES);
     let node: &'static Local = Box::leak(Box::new(start(place).await));
     let (most, stop) = (Arc::new(Peaks::default()), Arc::new(AtomicBool::new(false)));
     let watching = std::thread::spawn({
@@ -410,4 +432,3 @@ fn bytes_below(folder: &Path) -> u64 {
     });
     sizes.sum()
 }
-

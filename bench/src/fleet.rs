@@ -5,8 +5,8 @@
 
 use model::{
     Application, Caller, ClusterSpec, Command, DeploymentSpec, Digest, Draft, DriverKind, Facts,
-    HostProfile, Job, JobKey, Name, NodeId, OnDisconnect, Outcome, Phase, Placement, Report, Resources,
-    Stamp, State, Strategy, Targets, Timestamp, Value,
+    HostProfile, Job, JobKey, Name, NodeId, OnDisconnect, Outcome, Phase, Placement, Report,
+    Resources, Stamp, State, Strategy, Targets, Timestamp, Value,
     limits::{ANTI_FLAP_MS, ITEMS_MAX},
 };
 use std::collections::BTreeMap;

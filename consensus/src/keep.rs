@@ -208,7 +208,6 @@ impl Keep {
     pub(crate) async fn sync(&self) -> Result<(), Fault> {
         self.kv.sync().await
     }
-
 }
 
 fn put_row(batch: &mut Batch, key: &Key, row: Option<&Row>) -> Result<(), Fault> {
@@ -223,4 +222,104 @@ fn put_position(batch: &mut Batch, position: &Position, extent: Extent) -> Resul
     let stored = StoredPosition::V2(position.clone(), extent);
     batch.put(Space::Meta.key(POSITION), codec::encode(&stored)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Caller, Command, NodeId, Outcome, Reply, Revision, Timestamp};
+    use storage::kv::{
+        KvHome,
+        simulated::{SimulatedHome, SimulatedKvConfig},
+    };
+
+    fn position() -> Position {
+        let membership = openraft::Membership::new_with_defaults(
+            vec![std::collections::BTreeSet::from([1])],
+            [1],
+        );
+        let globals = Globals { revision: Revision(300), applied_index: 7, ..Globals::default() };
+        let leader =
+            <crate::types::LeaderId as openraft::vote::RaftLeaderIdExt>::new_committed(2, 1);
+        let log_id = LogId::new(leader, 7);
+        let membership = StoredMembership::new(Some(log_id), membership);
+        Position { applied: Some(log_id), membership, globals, hash: 1 << 100 }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What releases wrote. The first had no extent of the journal.
+    const GOLDEN: [&str; 2] = [
+        "0100010201070102010701010101010000fb2c0100010700fe00000000000000000000000010000000",
+        "0101010201070102010701010101010000fb2c0100010700fe0000000000000000000000001000000003fb9001fb2a01",
+    ];
+
+    #[test]
+    fn golden_bytes_of_a_position_stay_as_they_were_written() {
+        let extent = Extent { rows: 3, bytes: 400, oldest: 298 };
+        let stored = [StoredPosition::V1(position()), StoredPosition::V2(position(), extent)];
+        for (stored, golden) in stored.iter().zip(GOLDEN) {
+            let bytes = codec::encode(stored).unwrap();
+            assert_eq!(hex(&bytes), golden);
+            let kv = SimulatedHome::new(SimulatedKvConfig::default()).open().unwrap();
+            let mut batch = Batch::new();
+            batch.put(b"mstate-position".to_vec(), bytes);
+            Kv::apply(&kv, batch).unwrap();
+            let keep = Keep::open(Arc::new(kv), JournalLimits::none()).unwrap();
+            let found = match keep.position().unwrap() {
+                Some(StoredPosition::V1(found) | StoredPosition::V2(found, _)) => Some(found),
+                None => None,
+            };
+            assert_eq!(found, Some(position()));
+        }
+    }
+
+    fn step(revision: u64, bytes: usize) -> Step {
+        let command = Command::RaiseRules { level: bytes as u32 };
+        let (revision, time) = (Revision(revision), Timestamp(revision));
+        let queued =
+            crate::entry::Queued { caller: Caller::Node(NodeId(1)), request_id: None, command };
+        let result = Ok(Reply::Done { resource: String::new(), changed: false });
+        let outcome = Outcome { revision, result };
+        let applied = model::Applied { outcome, events: Vec::new(), changes: Vec::new() };
+        Step { revision, time, queued, applied }
+    }
+
+    #[test]
+    fn a_journal_of_before_is_counted_and_a_lower_bound_reached_little_by_little() {
+        let kv = SimulatedHome::new(SimulatedKvConfig::default()).open().unwrap();
+        let kv: Arc<dyn AnyKv> = Arc::new(kv);
+        let keep = Keep::open(kv.clone(), JournalLimits::none()).unwrap();
+        for revision in 1..=300 {
+            keep.write(&position(), &[step(revision, 1)]).unwrap();
+        }
+        let full = keep.journal_extent().unwrap();
+        assert_eq!((full.rows, full.oldest), (300, 1));
+        // As the first releases left it.
+        let mut batch = Batch::new();
+        let stored = StoredPosition::V1(position());
+        batch.put(Space::Meta.key(POSITION), codec::encode(&stored).unwrap());
+        kv.apply(batch).unwrap();
+        let limits = JournalLimits { rows_max: 250, bytes_max: full.bytes / 3 };
+        let keep = Keep::open(kv, limits).unwrap();
+        let mut rows = vec![keep.count_journal().unwrap().rows];
+        for revision in 301..=310 {
+            keep.write(&position(), &[step(revision, 1)]).unwrap();
+            let extent = keep.journal_extent().unwrap();
+            assert_eq!(extent, keep.count_journal().unwrap(), "the count is right");
+            rows.push(extent.rows);
+        }
+        assert_eq!(rows[0], 300);
+        assert!(rows.windows(2).all(|pair| pair[0] - pair[1] <= 65), "{rows:?}");
+        assert!(keep.journal_extent().unwrap().bytes <= limits.bytes_max, "{rows:?}");
+        assert_eq!(keep.journal_bounds().unwrap().map(|(_, newest)| newest), Some(310));
+        // The newest entry stays, however large it is.
+        let many: Vec<Step> = (311..=600).map(|revision| step(revision, 1)).collect();
+        keep.write(&position(), &many).unwrap();
+        keep.write(&position(), &[]).unwrap();
+        let extent = keep.journal_extent().unwrap();
+        assert_eq!((extent.oldest, extent.rows), (311, 290));
+    }
 }

@@ -99,7 +99,8 @@ fn needed_after(core: &Core, next: u64) -> Option<u64> {
         let heard = heard.get(id).copied().flatten();
         let in_contact = heard.is_some_and(|at| crate::core::age(&at) < lost_after);
         let sent = core.transfers.index(*id, patience);
-        let has = matched.as_ref().map(|log_id| log_id.index).filter(|has| in_contact && has + 1 >= next);
+        let has =
+            matched.as_ref().map(|log_id| log_id.index).filter(|has| in_contact && has + 1 >= next);
         has.max(sent.filter(|sent| sent + 1 >= next))
     });
     needed.min()

@@ -6,7 +6,11 @@
 //! The position holds the hash of the state, and reading compares it: what was damaged on its way
 //! cannot become a state. The same bytes travel to a follower, cut into chunks anywhere.
 
-use crate::{entry::Blob, keep::Position, types::{LeaderId, SnapshotMeta}};
+use crate::{
+    entry::Blob,
+    keep::Position,
+    types::{LeaderId, SnapshotMeta},
+};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use model::{Key, Loading, Row, State};

@@ -1,8 +1,8 @@
 //! What a reader may ask of the state, beside the tables themselves.
 
 use crate::{
-    Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey,
-    Key, Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp,
+    Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey, Key,
+    Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp,
     Workload,
     hash::row_hash,
     index::{Pair, Triple},

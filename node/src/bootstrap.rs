@@ -5,9 +5,7 @@
 
 use crate::{
     Config, Folders,
-    passport::{
-        FOLDER_FORMAT, LogLife, NodeFile, Passport, PassportError, issue, private_folder,
-    },
+    passport::{FOLDER_FORMAT, LogLife, NodeFile, Passport, PassportError, issue, private_folder},
 };
 use identity::{Authority, CertificateBundle, Entropy, Principal};
 use model::{NodeId, Timestamp};

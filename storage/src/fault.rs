@@ -56,7 +56,8 @@ pub enum Fault {
     /// rebuilt because of it.
     #[error(
         "{what}{} has format version {found}, but this release knows versions up to {known}: \
-         upgrade muster to the release that wrote it, or to a newer one", place(path)
+         upgrade muster to the release that wrote it, or to a newer one",
+        place(path)
     )]
     Version {
         /// The noun whose version it is.

@@ -438,7 +438,10 @@ mod tests {
         let path = Path::new(DIR).join(name(2).file());
         let file = disk.open(&path).await.unwrap();
         let mut preamble = file.read_at(0, PREAMBLE).await.unwrap().to_vec();
-        assert_eq!(preamble, b"mustrsnp\x01\0\0\0\xa1\x4c\x09\xb2", "the first format's first bytes");
+        assert_eq!(
+            preamble, b"mustrsnp\x01\0\0\0\xa1\x4c\x09\xb2",
+            "the first format's first bytes"
+        );
         preamble[8] = 2;
         let checksum = crc32fast::hash(&preamble[..12]);
         preamble[12..].copy_from_slice(&checksum.to_le_bytes());

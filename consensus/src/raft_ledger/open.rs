@@ -22,10 +22,8 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
     home: &H,
     snapshots: &SnapshotFiles<D>,
 ) -> Result<(H::Kv, Keep, Position, State), Fault> {
-    let limits = JournalLimits {
-        rows_max: config.journal_rows_max,
-        bytes_max: config.journal_bytes_max,
-    };
+    let limits =
+        JournalLimits { rows_max: config.journal_rows_max, bytes_max: config.journal_bytes_max };
     let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits);
     let kv = kv::open_or_set_aside(home)?.kv;
     kv::check_format(&kv, &home.place())?;
