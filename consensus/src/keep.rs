@@ -19,13 +19,20 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use model::{Globals, Key, Loading, Row, State};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+};
 use storage::{Batch, Fault, Kv, codec, keyspace::Space};
+
+/// Is shown a row, and says whether to go on.
+pub(crate) type Show<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
 
 /// [`Kv`] without its type.
 pub(crate) trait AnyKv: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Fault>;
     fn range(&self, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Fault>;
+    fn visit(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), Fault>;
     fn apply(&self, batch: Batch) -> Result<(), Fault>;
     fn sync(&self) -> BoxFuture<'static, Result<(), Fault>>;
 }
@@ -37,6 +44,10 @@ impl<K: Kv> AnyKv for K {
 
     fn range(&self, from: &[u8], to: &[u8], max: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Fault> {
         Kv::range(self, from, to, max)
+    }
+
+    fn visit(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), Fault> {
+        Kv::visit(self, from, to, show)
     }
 
     fn apply(&self, batch: Batch) -> Result<(), Fault> {
@@ -67,8 +78,6 @@ pub(crate) struct Position {
 }
 
 const POSITION: &[u8] = b"state-position";
-/// Rows read at once while the whole store is walked.
-const PAGE_ROWS: usize = 1_024;
 
 fn state_key(key: &Key) -> Result<Vec<u8>, Fault> {
     codec::encode(key).map(|bytes| Space::State.key(&bytes))
@@ -130,22 +139,13 @@ impl Keep {
     fn walk(
         &self,
         space: Space,
-        mut row: impl FnMut(&[u8], &Bytes) -> Result<(), Fault>,
+        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let (mut from, to) = space.bounds();
-        loop {
-            let page = self.kv.range(&from, &to, PAGE_ROWS)?;
-            for (key, value) in &page {
-                row(key, value)?;
-            }
-            match page.into_iter().last() {
-                Some((mut last, _)) => {
-                    last.push(0);
-                    from = last;
-                }
-                None => return Ok(()),
-            }
-        }
+        let (from, to) = space.bounds();
+        self.kv.visit(&from, &to, &mut |key, value| {
+            row(key, value)?;
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Stores what an entry did. Visible at return, durable some time later.
@@ -285,6 +285,34 @@ mod tests {
         let outcome = Outcome { revision, result };
         let applied = model::Applied { outcome, events: Vec::new(), changes: Vec::new() };
         Step { revision, time, queued, applied }
+    }
+
+    #[test]
+    fn a_large_row_is_kept_in_parts_and_goes_as_a_whole() {
+        let kv = SimulatedHome::new(SimulatedKvConfig::default()).open().unwrap();
+        let limits = JournalLimits { rows_max: 4, bytes_max: u64::MAX };
+        let keep = Keep::open(Arc::new(kv.clone()), limits).unwrap();
+        for revision in 1..=9 {
+            let mut step = step(revision, 1);
+            // Sizes around those of one part and of several.
+            let note = "x".repeat(4_060 * (revision as usize % 4) + revision as usize);
+            let name = model::Name::new("t").unwrap();
+            let (labels, annotations) = Default::default();
+            let draft = model::Draft { name, labels, annotations, if_revision: None };
+            step.queued.command = Command::ApplyTenant { draft, display_name: note };
+            keep.write(&position(), &[step]).unwrap();
+            assert_eq!(keep.journal_extent().unwrap(), keep.count_journal().unwrap());
+        }
+        let rows = keep.journal(Revision(0), 100).unwrap();
+        assert_eq!(rows.iter().map(|row| row.revision.0).collect::<Vec<_>>(), [6, 7, 8, 9]);
+        for (max, after) in [(1, 6), (2, 7), (3, 5)] {
+            let some = keep.journal(Revision(after), max).unwrap();
+            assert_eq!(some, rows[after as usize - 5..][..max]);
+        }
+        let (from, to) = Space::Journal.bounds();
+        let stored = Kv::range(&kv, &from, &to, usize::MAX).unwrap();
+        assert!(stored.iter().all(|(_, part)| part.len() <= 4 << 10));
+        assert!(stored.len() >= 7, "{} parts", stored.len());
     }
 
     #[test]
