@@ -41,6 +41,22 @@ const STEP: &str = "--step";
 const NOW: u64 = 1_000_000;
 const MIB: f64 = (1 << 20) as f64;
 
+/// What is asked by the environment, with what it is when it is only tried, and otherwise.
+const SETTINGS: [(&str, u64, u64); 4] = [
+    (JOBS, 200, 1_000_000),
+    (ENTRIES, 2_000, 10_000_000),
+    (COMMANDS_PER_ENTRY, 1, 1),
+    (MILLISECONDS, 50, 10_000),
+];
+/// Quiet jobs.
+const JOBS: &str = "MUSTER_LIFE_JOBS";
+/// Entries of endless load.
+const ENTRIES: &str = "MUSTER_LIFE_ENTRIES";
+/// 1, or more for as many as fit.
+const COMMANDS_PER_ENTRY: &str = "MUSTER_LIFE_COMMANDS_PER_ENTRY";
+/// Milliseconds of each measurement of latencies.
+const MILLISECONDS: &str = "MUSTER_LIFE_MS";
+
 /// Figures by name.
 type Figures = BTreeMap<String, f64>;
 
@@ -66,9 +82,14 @@ fn setting(name: &str, quick: u64, full: u64) -> u64 {
     asked.unwrap_or(if bench::is_quick() { quick } else { full })
 }
 
+fn asked(name: &str) -> u64 {
+    let setting = SETTINGS.iter().find(|(known, _, _)| *known == name).unwrap();
+    self::setting(name, setting.1, setting.2)
+}
+
 /// Clusters, hosts and deployments in the proportions of a million jobs on 10,000 hosts.
 fn shape() -> Shape {
-    let jobs = setting("MUSTER_LIFE_JOBS", 200, 1_000_000) as usize;
+    let jobs = asked(JOBS) as usize;
     let clusters = (jobs / 20_000).clamp(2, 50);
     let hosts = (jobs / 100 / clusters).clamp(2, 200);
     let deployments = (jobs / 10_000).clamp(2, 100);
@@ -146,12 +167,9 @@ fn row(name: &str, value: f64, goal: &str) {
 fn child(step: &str, place: &Path) -> Figures {
     std::fs::create_dir_all(place).unwrap();
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    if bench::is_quick() {
-        for (name, value) in
-            [("MUSTER_LIFE_JOBS", "200"), ("MUSTER_LIFE_ENTRIES", "2000"), ("MUSTER_LIFE_MS", "50")]
-        {
-            command.env(name, std::env::var(name).unwrap_or_else(|_| value.to_owned()));
-        }
+    // The step is not told whether it is only tried.
+    for (name, quick, full) in SETTINGS {
+        command.env(name, setting(name, quick, full).to_string());
     }
     let output = command.args([STEP, step]).arg(place).stderr(Stdio::inherit()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -182,8 +200,7 @@ async fn start(place: &Path) -> Local {
 }
 
 fn config() -> Config {
-    let commands = setting("MUSTER_LIFE_COMMANDS_PER_ENTRY", 1, 1);
-    match commands {
+    match asked(COMMANDS_PER_ENTRY) {
         // Smaller than any command.
         1 => Config { batch_bytes_max: 1, entries_in_flight_max: 256, ..Config::default() },
         _ => Config::default(),
@@ -247,7 +264,7 @@ async fn hold(place: &Path) {
 async fn measure(node: &Local) {
     let mut writer = Writer::new(node, 0).await;
     writer.checkpoint().await;
-    let span = Duration::from_millis(setting("MUSTER_LIFE_MS", 50, 10_000));
+    let span = Duration::from_millis(asked(MILLISECONDS));
     // None falls due by itself meanwhile.
     let most = Config::default().snapshot_every_entries as usize / 2;
     let mut plain = Vec::new();
@@ -329,7 +346,7 @@ impl<'a> Writer<'a> {
 /// Endless load, for a while.
 async fn load(place: &Path) {
     const WRITERS: usize = 256;
-    let entries = setting("MUSTER_LIFE_ENTRIES", 2_000, 10_000_000);
+    let entries = asked(ENTRIES);
     let node: &'static Local = Box::leak(Box::new(start(place).await));
     let (most, stop) = (Arc::new(Peaks::default()), Arc::new(AtomicBool::new(false)));
     let watching = std::thread::spawn({

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, path::Path, time::Duration};
 use storage::{
+    Fault,
     disk::real::{RealDisk, RealDiskConfig},
     log::{Log, LogConfig},
 };
-use tokio::{runtime::Runtime, time::Instant};
+use tokio::{runtime::Runtime, task::JoinSet, time::Instant};
 
 const ENTRY_BYTES: usize = 256;
 const BATCHES: [usize; 3] = [1, 16, 256];
@@ -46,10 +47,53 @@ fn main() {
         }
     }
     group.finish();
+    for appenders in [16, 64, 256] {
+        let place = place.path().join(format!("load-{appenders}"));
+        lines.push(runtime.block_on(under_load(&place, appenders)));
+    }
     if !bench::is_quick() {
         lines.iter().for_each(|line| println!("{line}"));
     }
     criterion.final_summary();
+}
+
+/// So many who each append an entry, wait until it is durable, and append the next.
+async fn under_load(place: &Path, appenders: usize) -> String {
+    let span = Duration::from_millis(if bench::is_quick() { 20 } else { 2_000 });
+    let disk = RealDisk::start(&RealDiskConfig::new()).unwrap();
+    Log::make(&disk, place, &LogConfig::new()).await.unwrap();
+    let log = Log::open(disk, place, LogConfig::new()).await.unwrap();
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..appenders {
+        let log = log.clone();
+        tasks.spawn(async move {
+            let entry = Bytes::from(vec![0xa5; ENTRY_BYTES]);
+            while began.elapsed() < span {
+                let next = log.next_index();
+                match log.append_durably(vec![(next, entry.clone())]).await {
+                    // Somebody else was first.
+                    Err(Fault::Gap { .. }) => continue,
+                    done => done.unwrap(),
+                }
+                if next - log.first_index() > PURGE_ENTRIES {
+                    log.purge_upto(next - 1).unwrap();
+                }
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let (status, took) = (log.status(), began.elapsed().as_secs_f64());
+    let (entries, syncs) = (status.next as f64, status.syncs as f64);
+    log.close().await.unwrap();
+    format!(
+        "{appenders:>3} appenders: {:.0} entries/s, {:.0} syncs/s, {:.1} entries per sync",
+        entries / took,
+        syncs / took,
+        entries / syncs
+    )
 }
 
 /// The log and the bare file, written in turn.

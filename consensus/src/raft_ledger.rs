@@ -389,6 +389,11 @@ impl RaftLedger {
         self.inner.core.is_stopped()
     }
 
+    /// Entries applied since the newest checkpoint was begun.
+    pub(crate) fn since_checkpoint_for_test(&self) -> u64 {
+        self.inner.core.shared.entries_since.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Changes the state behind Raft's back.
     pub(crate) fn corrupt_for_test(&self) {
         self.inner.core.shared.published.write(|state| {

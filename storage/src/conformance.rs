@@ -6,6 +6,7 @@
 //! cuts, which no test can ask of a real disk; those are the `power_cut` tests of each module.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -212,6 +213,15 @@ pub async fn kv<H: KvHome>(home: &H, seed: u64, steps: u64) -> Result<(), Fault>
         let owned = |row: &(&Vec<u8>, &Bytes)| (row.0.clone(), row.1.clone());
         let first: Vec<_> = expected.iter().take(rows_max).map(owned).collect();
         assert_eq!(kv.range(&low, &high, rows_max)?, first, "range in step {step}");
+        let mut shown = Vec::new();
+        kv.visit(&low, &high, &mut |key, value| {
+            if shown.len() == rows_max {
+                return Ok(ControlFlow::Break(()));
+            }
+            shown.push((key.to_vec(), Bytes::copy_from_slice(value)));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        assert_eq!(shown, first, "visit in step {step}");
         let last = expected.last().map(owned);
         assert_eq!(kv.last(&low, &high)?, last, "last in step {step}");
     }

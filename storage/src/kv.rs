@@ -9,6 +9,7 @@ pub mod simulated;
 pub mod sled;
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -27,6 +28,15 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// The first `rows_max` rows with `from <= key < to`, in order of their keys.
     fn range(&self, from: &[u8], to: &[u8], rows_max: usize) -> Result<Vec<Row>, Fault>;
+
+    /// Shows every row with `from <= key < to` in order of their keys, until `show` breaks off. Copies
+    /// none. `show` must not use the store.
+    fn visit(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault>;
 
     /// The last row with `from <= key < to`.
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Fault>;

@@ -2,11 +2,16 @@
 //!
 //! How much there is stands beside the position and changes with it, so nobody has to count. The
 //! oldest rows go in the batch that brings new ones.
+//!
+//! A row of a large command has hundreds of kilobytes. It is stored in parts, the further ones under
+//! its key and their number: sled writes the few rows that share a page together, and what exceeds its
+//! measure goes into files of their own, which stay in memory whatever its cache may hold.
 
 use super::{Keep, StoredPosition};
 use crate::{WatchEvent, entry::Step, publish::History};
 use model::{Caller, Change, Command, Event, Outcome, RequestId, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 use storage::{Batch, Fault, codec, keyspace::Space};
 
 /// How much the journal may hold.
@@ -88,13 +93,44 @@ fn journal_key(revision: Revision) -> Vec<u8> {
     Space::Journal.key(&revision.0.to_be_bytes())
 }
 
-/// The revision that a journal row is of.
-fn revision_of(key: &[u8]) -> Result<u64, Fault> {
-    let bytes = key.get(1..).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u64::from_be_bytes).ok_or_else(|| Fault::Codec {
+/// Bytes of a part of a row.
+const PART_BYTES: usize = 4 << 10;
+
+/// The key of a further part of a row, from 1.
+fn part_key(revision: Revision, part: u16) -> Vec<u8> {
+    let mut key = journal_key(revision);
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// The revision that a key of the journal is of, and whether a row begins there.
+fn revision_of(key: &[u8]) -> Result<(u64, bool), Fault> {
+    let bytes = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+    let revision = bytes.map(u64::from_be_bytes).ok_or_else(|| Fault::Codec {
         attempted: "decode",
         detail: format!("a journal key has {} bytes", key.len()),
-    })
+    })?;
+    Ok((revision, key.len() == 9))
+}
+
+fn put_parts(batch: &mut Batch, revision: Revision, row: &[u8]) -> Result<(), Fault> {
+    let too_large = || {
+        let (bytes, bytes_max) = (row.len() as u64, (PART_BYTES * usize::from(u16::MAX)) as u64);
+        Fault::TooLarge { what: "journal row", bytes, bytes_max }
+    };
+    for (part, bytes) in row.chunks(PART_BYTES).enumerate() {
+        let key = match u16::try_from(part).map_err(|_| too_large())? {
+            0 => journal_key(revision),
+            part => part_key(revision, part),
+        };
+        batch.put(key, bytes.to_vec());
+    }
+    Ok(())
+}
+
+fn decode(row: &[u8]) -> Result<JournalRow, Fault> {
+    let StoredJournalRow::V1(row) = codec::decode(row)?;
+    Ok(row)
 }
 
 impl Keep {
@@ -123,7 +159,7 @@ impl Keep {
             let row = codec::encode(&row)?;
             extent.rows += 1;
             extent.bytes += row.len() as u64;
-            batch.put(journal_key(step.revision), row);
+            put_parts(batch, step.revision, &row)?;
         }
         self.prune(batch, extent, (first, steps.len() + SURPLUS_ROWS_MAX))
     }
@@ -138,34 +174,36 @@ impl Keep {
         let limits = self.limits;
         let exceeds =
             |extent: &Extent| extent.rows > limits.rows_max || extent.bytes > limits.bytes_max;
-        while exceeds(extent) && rows_max > 0 {
-            let surplus = extent.rows.saturating_sub(limits.rows_max).max(1);
-            let page = rows_max.min(usize::try_from(surplus).unwrap_or(usize::MAX));
-            let from = journal_key(Revision(extent.oldest));
-            let rows = self.kv.range(&from, &journal_key(end), page)?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            for (key, row) in rows {
-                extent.oldest = revision_of(&key)? + 1;
-                extent.rows = extent.rows.saturating_sub(1);
-                extent.bytes = extent.bytes.saturating_sub(row.len() as u64);
-                rows_max -= 1;
-                batch.remove(key);
-            }
+        if !exceeds(extent) {
+            return Ok(());
         }
-        Ok(())
+        let from = journal_key(Revision(extent.oldest));
+        self.kv.visit(&from, &journal_key(end), &mut |key, part| {
+            let (revision, begins) = revision_of(key)?;
+            if begins && (rows_max == 0 || !exceeds(extent)) {
+                return Ok(ControlFlow::Break(()));
+            }
+            if begins {
+                rows_max -= 1;
+                extent.rows = extent.rows.saturating_sub(1);
+                extent.oldest = revision + 1;
+            }
+            extent.bytes = extent.bytes.saturating_sub(part.len() as u64);
+            batch.remove(key);
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Counts what is in a journal that was written before it was measured.
     pub(super) fn count_journal(&self) -> Result<Extent, Fault> {
         let mut extent = Extent::default();
-        self.walk(Space::Journal, |key, row| {
+        self.walk(Space::Journal, |key, part| {
+            let (revision, begins) = revision_of(key)?;
             if extent.rows == 0 {
-                extent.oldest = revision_of(key)?;
+                extent.oldest = revision;
             }
-            extent.rows += 1;
-            extent.bytes += row.len() as u64;
+            extent.rows += u64::from(begins);
+            extent.bytes += part.len() as u64;
             Ok(())
         })?;
         Ok(extent)
@@ -183,8 +221,7 @@ impl Keep {
     pub(crate) fn journal_bounds(&self) -> Result<Option<(u64, u64)>, Fault> {
         let mut bounds = None;
         self.walk(Space::Journal, |key, _| {
-            let bytes = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
-            let revision = u64::from_be_bytes(bytes.unwrap_or_default());
+            let (revision, _) = revision_of(key)?;
             bounds = Some((bounds.map_or(revision, |(oldest, _)| oldest), revision));
             Ok(())
         })?;
@@ -194,13 +231,25 @@ impl Keep {
     /// Up to `max` journal rows above `after`.
     pub(crate) fn journal(&self, after: Revision, max: usize) -> Result<Vec<JournalRow>, Fault> {
         let (_, to) = Space::Journal.bounds();
-        let rows = self.kv.range(&journal_key(after.next()), &to, max)?;
-        rows.iter()
-            .map(|(_, value)| {
-                let StoredJournalRow::V1(row) = codec::decode(value)?;
-                Ok(row)
-            })
-            .collect()
+        let (mut rows, mut row) = (Vec::new(), Vec::new());
+        if max == 0 {
+            return Ok(rows);
+        }
+        self.kv.visit(&journal_key(after.next()), &to, &mut |key, part| {
+            let (_, begins) = revision_of(key)?;
+            if begins && !row.is_empty() {
+                rows.push(decode(&std::mem::take(&mut row))?);
+            }
+            if rows.len() == max {
+                return Ok(ControlFlow::Break(()));
+            }
+            row.extend_from_slice(part);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if !row.is_empty() {
+            rows.push(decode(&row)?);
+        }
+        Ok(rows)
     }
 }
 

@@ -96,7 +96,7 @@ async fn a_node_that_was_away_catches_up_by_log() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_away_too_long_catches_up_by_snapshot() {
-    let small = Config { log_keep_entries: 2, ..config() };
+    let small = Config { log_keep_entries: 2, log_hold_bytes: 0, ..config() };
     let mut world = World::start(3, small).await;
     let away = NodeId(3);
     world.crash(away, Loss::Unsynced).await;

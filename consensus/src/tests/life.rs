@@ -21,9 +21,13 @@ use std::{
 use storage::{
     Disk, DiskFile, Fault,
     disk::simulated::{Loss, SimulatedDisk},
-    kv::KvHome,
+    kv::{
+        KvHome,
+        simulated::{SimulatedHome, SimulatedKvConfig},
+    },
     snapshot::SnapshotName,
 };
+use tokio::time::Instant;
 
 const ONE: NodeId = NodeId(1);
 
@@ -94,7 +98,7 @@ async fn files_stay_bounded_however_many_entries_come_and_a_restart_applies_few_
     let (log, store) = (report.log.unwrap(), report.store.unwrap());
     assert!(store.journal_bytes <= frequent().journal_bytes_max, "{}", store.journal_bytes);
     let (oldest, newest) = store.journal.unwrap();
-    assert!(newest - oldest < 40, "revisions {oldest} to {newest} are in the journal");
+    assert!(newest - oldest < 64, "revisions {oldest} to {newest} are in the journal");
     let again = log.next - 1 - store.applied.unwrap();
     let most = (frequent().snapshot_every_bytes >> 10) + 40;
     assert!(again <= most, "{again} entries are applied again, {most} at most");
@@ -106,23 +110,30 @@ async fn files_stay_bounded_however_many_entries_come_and_a_restart_applies_few_
 
 #[tokio::test(start_paused = true)]
 async fn writes_are_acknowledged_while_a_checkpoint_is_made() {
-    let world = World::start(1, config()).await;
-    let (ledger, disk) = (world.ledger(ONE), &world.machines[&ONE].disk);
-    for n in 0..100 {
-        write(&ledger, &format!("t-{n}"), 16 << 10).await;
-    }
-    let mut acknowledged = 0;
-    for _ in 0..10 {
+    let mut world = World::start(1, config()).await;
+    world.crash(ONE, Loss::Nothing).await;
+    // Its store takes long to sync, as a large one does.
+    let slow = SimulatedKvConfig { sync_us: (100_000, 100_000), ..SimulatedKvConfig::default() };
+    world.machines.get_mut(&ONE).unwrap().home = SimulatedHome::new(slow);
+    world.boot(ONE).await;
+    world.wait_for_leader().await;
+    let ledger = world.ledger(ONE);
+    for n in 0..5 {
         let before = ledger.status().snapshot_index;
-        write(&ledger, "t-0", 1).await;
+        write(&ledger, &format!("t-{n}"), 1 << 10).await;
         ledger.snapshot().await.unwrap();
-        while ledger.status().snapshot_index == before {
-            let began = being_made(disk).await;
-            write(&ledger, "t-1", 1).await;
-            acknowledged += u64::from(began && being_made(disk).await);
+        let until = soon();
+        while ledger.since_checkpoint_for_test() > 0 {
+            assert!(Instant::now() < until, "no checkpoint is begun");
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        let mut acknowledged = 0;
+        while ledger.status().snapshot_index == before {
+            write(&ledger, "other", acknowledged).await;
+            acknowledged += 1;
+        }
+        assert!(acknowledged > 20, "{acknowledged} writes between its beginning and its end");
     }
-    assert!(acknowledged >= 10, "{acknowledged} writes between the beginning and the end");
 }
 
 async fn being_made(disk: &SimulatedDisk) -> bool {
@@ -189,7 +200,7 @@ async fn whatever_walks_the_state_gives_way_every_few_rows() {
     stored.unwrap();
     let (read, found) = turns(snapshot::read(Box::new(file))).await;
     assert_eq!(found.unwrap().1.hash(), state.hash());
-    let kv = storage::kv::simulated::SimulatedHome::new(Default::default()).open().unwrap();
+    let kv = SimulatedHome::new(Default::default()).open().unwrap();
     let keep = Keep::open(Arc::new(kv), JournalLimits::none()).unwrap();
     let (replaced, done) = turns(keep.replace(&position, &state)).await;
     done.unwrap();
@@ -234,7 +245,7 @@ async fn grown() -> (World, NodeId) {
     ledger.snapshot().await.unwrap();
     let until = soon();
     while ledger.status().purged_index.is_none_or(|index| index < 50) {
-        assert!(tokio::time::Instant::now() < until, "{:?}", ledger.status());
+        assert!(Instant::now() < until, "{:?}", ledger.status());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     (world, leader)
@@ -277,7 +288,7 @@ async fn a_transfer_that_was_cut_goes_on_where_it_stood_and_leaves_nothing_behin
     for upto in [6, 12] {
         let until = soon();
         while chunks_sent(&world) < upto {
-            assert!(tokio::time::Instant::now() < until, "{} chunks", chunks_sent(&world));
+            assert!(Instant::now() < until, "{} chunks", chunks_sent(&world));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         world.net.isolate(four);

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -176,6 +177,25 @@ impl Kv for SimulatedKv {
         self.with("read", |engine| {
             let rows = engine.live.range(from.to_vec()..to.to_vec()).take(rows_max);
             Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+        })
+    }
+
+    fn visit(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        if from >= to {
+            return Ok(());
+        }
+        self.with("read", |engine| {
+            for (key, value) in engine.live.range(from.to_vec()..to.to_vec()) {
+                if show(key, value)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 

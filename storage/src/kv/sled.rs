@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::Future;
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -219,6 +220,24 @@ impl Kv for SledKv {
         }
         let rows = self.tree.range(from..to).take(rows_max);
         rows.map(|found| found.map(row).map_err(self.fault("read"))).collect()
+    }
+
+    fn visit(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        if from >= to {
+            return Ok(());
+        }
+        for found in self.tree.range(from..to) {
+            let (key, value) = found.map_err(self.fault("read"))?;
+            if show(&key, &value)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Fault> {
