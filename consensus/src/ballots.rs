@@ -7,7 +7,7 @@
 use crate::{
     Method, StopReason,
     core::Core,
-    jury::{Applied, Ballot, Verdict},
+    jury::{Applied, BALLOTS_MAX, Ballot, Verdict},
     rows, snapshot,
     wire::{ForwardAnswer, ForwardRequest},
 };
@@ -53,7 +53,8 @@ impl Core {
     }
 
     /// On the leader: takes note of a node's ballots. Answers those of all.
-    pub(crate) fn count(&self, node: NodeId, ballots: Vec<Ballot>) -> Vec<(NodeId, Ballot)> {
+    pub(crate) fn count(&self, node: NodeId, mut ballots: Vec<Ballot>) -> Vec<(NodeId, Ballot)> {
+        ballots.truncate(BALLOTS_MAX);
         self.shared.jury(|jury| jury.take(node, ballots.iter().copied()));
         // This node's own verdict is acted on at its next round.
         let _ = self.judge();

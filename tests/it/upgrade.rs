@@ -179,12 +179,92 @@ fn is_refused(mut process: Process, log: &Path, before: &str) {
     );
 }
 
+/// The cluster, and what goes on in it meanwhile.
+struct Upgrade {
+    cluster: Cluster,
+    clients: Arc<Clients>,
+    next: PathBuf,
+}
+
+impl Upgrade {
+    fn some_more(&self) {
+        let before = self.clients.written();
+        until("writes go on", 60, || self.clients.written() > before + 50);
+    }
+
+    fn compare_paused(&self) {
+        self.clients.paused.store(true, Ordering::Relaxed);
+        compare(&self.cluster);
+        self.clients.paused.store(false, Ordering::Relaxed);
+    }
+
+    /// One node gets the next release; unless it is the last, nothing is decided otherwise.
+    fn upgrade(&mut self, node: usize) {
+        self.some_more();
+        assert_eq!(rules(&self.cluster).0, 1, "the level rises with the last node");
+        let refused = long_name(&self.cluster, node, &format!("long-{node}"));
+        assert!(refused.code != 0 && refused.stderr.contains("DISPLAY_NAME"), "{refused:?}");
+        self.cluster.stop_node(node);
+        self.some_more();
+        self.cluster.set_binary(self.next.clone());
+        self.cluster.restart_node(node);
+        until("it says what it knows", 60, || rules(&self.cluster).1[node] == 2);
+        if node + 1 < NODES {
+            self.some_more();
+            let (level, known) = rules(&self.cluster);
+            assert_eq!((level, known.contains(&1)), (1, true), "{known:?}");
+            self.compare_paused();
+        }
+    }
+
+    /// The older release is refused, on a node's folder and as a newcomer.
+    fn refuse_older(&mut self) {
+        let (cluster, last) = (&mut self.cluster, NODES - 1);
+        cluster.stop_node(last);
+        cluster.set_binary(BINARY.into());
+        let before = cluster.node_log(last);
+        cluster.spawn_node(last);
+        let process = cluster.nodes[last].process.take().unwrap();
+        is_refused(process, &cluster.root().join(format!("node-{NODES}.log")), &before);
+        let (folder, log) = (cluster.root().join("newcomer"), cluster.root().join("newcomer.log"));
+        fs::create_dir(&folder).unwrap();
+        let token = cluster.token(&["--kind", "node"]);
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--data").arg(&folder).args(["--client-addr", "127.0.0.1:0"]);
+        command.args(["--peer-addr", "127.0.0.1:0", "--join", &token]);
+        command.args(["--server", &cluster.client_addr(0)]);
+        is_refused(Process::start("newcomer", &mut command, &log), &log, "");
+        cluster.set_binary(self.next.clone());
+        cluster.restart_node(last);
+        self.some_more();
+    }
+
+    /// All of the log is decided again from its first entry, each by the level it was decided by.
+    fn replay(&mut self) {
+        let cluster = &mut self.cluster;
+        // Control nodes that were out of contact are noted; tenants have only what clients wrote.
+        let rows = |cluster: &Cluster| cluster.cli(&["tenant", "list", "-o", "json"]).ok();
+        compare(cluster);
+        let before = rows(cluster);
+        for node in 0..NODES {
+            cluster.stop_node(node);
+            fs::remove_dir_all(cluster.nodes[node].folder.join("kv")).unwrap();
+        }
+        for node in 0..NODES {
+            cluster.spawn_node(node);
+        }
+        until("all of them serve", 60, || cluster.cli(&["tenant", "get", "long-0"]).code == 0);
+        compare(cluster);
+        assert_eq!(before, rows(cluster));
+    }
+}
+
 #[test]
 fn nodes_are_upgraded_one_by_one_under_load() {
     let Some(next) = next_binary() else { return };
     let mut settings = Settings::new(NODES);
     settings.env.insert("MUSTER_RAFT__HASH_CHECK_ENTRIES".into(), "16".into());
-    let mut cluster = Cluster::start(BINARY, settings);
+    let cluster = Cluster::start(BINARY, settings);
     let runtime = runtime();
     let clients = Arc::new(Clients {
         operator: runtime.block_on(async { Operator::open(&cluster) }),
@@ -199,90 +279,33 @@ fn nodes_are_upgraded_one_by_one_under_load() {
         .map(|writer| runtime.spawn(clients.clone().write(writer)))
         .chain((0..READERS).map(|reader| runtime.spawn(clients.clone().read(reader))))
         .collect();
-    let some_more = |clients: &Clients| {
-        let before = clients.written();
-        until("writes go on", 60, || clients.written() > before + 50);
-    };
-    let compare_paused = |cluster: &Cluster| {
-        clients.paused.store(true, Ordering::Relaxed);
-        compare(cluster);
-        clients.paused.store(false, Ordering::Relaxed);
-    };
-    let old = PathBuf::from(BINARY);
+    let mut upgrade = Upgrade { cluster, clients, next };
     for node in 0..NODES {
-        some_more(&clients);
-        assert_eq!(rules(&cluster).0, 1, "the level rises with the last node");
-        let refused = long_name(&cluster, node, &format!("long-{node}"));
-        assert!(refused.code != 0 && refused.stderr.contains("DISPLAY_NAME"), "{refused:?}");
-        cluster.stop_node(node);
-        some_more(&clients);
-        cluster.set_binary(next.clone());
-        cluster.restart_node(node);
-        let mixed = node + 1 < NODES;
-        until("it says what it knows", 60, || rules(&cluster).1[node] == 2);
-        if mixed {
-            some_more(&clients);
-            let (level, known) = rules(&cluster);
-            assert_eq!((level, known.contains(&1)), (1, true), "{known:?}");
-            compare_paused(&cluster);
-        }
+        upgrade.upgrade(node);
     }
-    until("the level rises by itself", 60, || rules(&cluster) == (2, vec![2; NODES]));
+    until("the level rises by itself", 60, || rules(&upgrade.cluster) == (2, vec![2; NODES]));
     for node in 0..NODES {
         until("the new rule holds at every node", 30, || {
-            long_name(&cluster, node, &format!("long-{node}")).code == 0
+            long_name(&upgrade.cluster, node, &format!("long-{node}")).code == 0
         });
     }
-    some_more(&clients);
-    compare_paused(&cluster);
-
-    // The older release, on a node's folder and as a newcomer.
-    cluster.stop_node(NODES - 1);
-    cluster.set_binary(old);
-    let before = cluster.node_log(NODES - 1);
-    cluster.spawn_node(NODES - 1);
-    let process = cluster.nodes[NODES - 1].process.take().unwrap();
-    is_refused(process, &cluster.root().join(format!("node-{NODES}.log")), &before);
-    let (folder, log) = (cluster.root().join("newcomer"), cluster.root().join("newcomer.log"));
-    fs::create_dir(&folder).unwrap();
-    let token = cluster.token(&["--kind", "node"]);
-    let mut command = Command::new(BINARY);
-    command.arg("serve").arg("--data").arg(&folder).args(["--client-addr", "127.0.0.1:0"]);
-    command.args(["--peer-addr", "127.0.0.1:0", "--join", &token]);
-    command.args(["--server", &cluster.client_addr(0)]);
-    is_refused(Process::start("newcomer", &mut command, &log), &log, "");
-    cluster.set_binary(next);
-    cluster.restart_node(NODES - 1);
-    some_more(&clients);
-
-    clients.over.store(true, Ordering::Relaxed);
+    upgrade.some_more();
+    upgrade.compare_paused();
+    upgrade.refuse_older();
+    upgrade.clients.over.store(true, Ordering::Relaxed);
     runtime.block_on(async {
         for client in running {
             client.await.unwrap();
         }
     });
-    let failed = clients.failed.lock().unwrap();
+    let failed = std::mem::take(&mut *upgrade.clients.failed.lock().unwrap());
     assert!(failed.is_empty(), "{failed:?}");
-    let calls = std::mem::take(&mut *clients.calls.lock().unwrap());
+    let calls = std::mem::take(&mut *upgrade.clients.calls.lock().unwrap());
     println!("{} calls over the upgrade", calls.len());
     check(&calls).unwrap_or_else(|anomaly| panic!("{anomaly}"));
-
-    // All of the log, decided again from its first entry, each by the level it was decided by.
-    compare(&cluster);
-    let before: Vec<_> = (0..NODES).map(|node| ledger(&cluster, node, "rows_hash")).collect();
+    upgrade.replay();
     for node in 0..NODES {
-        cluster.stop_node(node);
-        fs::remove_dir_all(cluster.nodes[node].folder.join("kv")).unwrap();
-    }
-    for node in 0..NODES {
-        cluster.spawn_node(node);
-    }
-    until("all of them serve", 60, || cluster.cli(&["tenant", "get", "long-0"]).code == 0);
-    compare(&cluster);
-    let after: Vec<_> = (0..NODES).map(|node| ledger(&cluster, node, "rows_hash")).collect();
-    assert_eq!(before, after);
-    for node in 0..NODES {
-        let log = cluster.node_log(node);
+        let log = upgrade.cluster.node_log(node);
         assert!(!log.contains("differ in their state"), "node {}: {log}", node + 1);
     }
 }

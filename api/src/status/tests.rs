@@ -45,6 +45,7 @@ fn only_an_unknown_outcome_may_have_been_done() {
         overloaded(),
         command_too_large(2, 1),
         stopped(),
+        state_disputed(),
         compacted(Revision(7)),
         lagged(Revision(9)),
         upload_offset(1_024),

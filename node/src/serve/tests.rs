@@ -2,14 +2,14 @@
 
 use super::{Begin, Node, Seams, ServeError, serve};
 use crate::{
-    Config, Folders, PassportError, SystemClock, Ticket, bootstrap::bootstrap, join::time,
-    peers::wrap_as_peer, ports::listen,
+    Config, Folders, JoinError, PassportError, SystemClock, Ticket, bootstrap::bootstrap,
+    join::time, peers::wrap_as_peer, ports::listen,
 };
 use api::{Tcp, fabric::WireConfig, v1};
 use consensus::{Ledger, Proposal, StartError};
 use identity::{CertificateBundle, SystemEntropy};
 use model::{Caller, Clock, Command, Draft, Name};
-use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{future::pending, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 use storage::{
     Disk,
     disk::real::{RealDisk, RealDiskConfig},
@@ -51,12 +51,17 @@ async fn until<T, Fut: Future<Output = Option<T>>>(what: &str, look: impl Fn() -
 }
 
 async fn run(folder: &Path, begin: Begin) -> Running {
+    run_with(config(folder), begin).await
+}
+
+async fn run_with(config: Config, begin: Begin) -> Running {
+    let folder = config.node.data.clone();
     let _ = std::fs::remove_file(folder.join("addr.json"));
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async move {
         let _ = stopped.await;
     };
-    let mut ended = tokio::spawn(serve(config(folder), begin, until_stopped));
+    let mut ended = tokio::spawn(serve(config, begin, until_stopped));
     let file = folder.join("addr.json");
     let client = until("the node serves", || {
         let text = std::fs::read(&file).ok();
@@ -142,6 +147,42 @@ async fn a_node_is_bootstrapped_stopped_and_started_again_elsewhere() {
     });
     assert_eq!(names.await, ["acme"]);
     again.stop().await;
+}
+
+/// The settings of a build that knows so many rules levels.
+fn knowing(rules_max: u32, folder: &Path) -> Config {
+    let mut config = config(folder);
+    config.raft.rules_max = rules_max;
+    config
+}
+
+#[tokio::test]
+async fn a_build_that_does_not_know_the_rules_in_force_neither_joins_nor_starts() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = run_with(knowing(2, folder.path()), Begin::Bootstrap).await;
+    let channel = admin(folder.path(), &first.client);
+    until("the level rises by itself", || async {
+        let asked = v1::GetControlPlaneStatusRequest {};
+        let mut client = v1::control_plane_client::ControlPlaneClient::new(channel.clone());
+        let status = client.get_status(asked).await.ok()?.into_inner();
+        (status.rules == 2 && status.members[0].rules_max == 2).then_some(())
+    })
+    .await;
+    let ticket = ticket(channel.clone(), &first.client).await;
+    let older = || serve(knowing(1, other.path()), Begin::Join(ticket.clone()), pending());
+    let refused = tokio::time::timeout(Duration::from_secs(60), older()).await.unwrap();
+    let Err(ServeError::Join(JoinError::Refused { status, .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(status.message().contains("rules level 2 is in force"), "{status:?}");
+    let mut tokens = v1::tokens_client::TokensClient::new(channel);
+    let listed = tokens.list(v1::ListRequest::default()).await.unwrap().into_inner().tokens;
+    assert_eq!(listed[0].uses_left, 1, "the token is good for a newer build");
+    first.stop().await;
+    let refused = serve(knowing(1, folder.path()), Begin::Again, pending()).await.unwrap_err();
+    assert!(matches!(refused, ServeError::Ledger(StartError::Rules(_))), "{refused:?}");
+    assert_eq!(refused.lasting().map(|(reason, _)| reason), Some("RULES_UNKNOWN"));
+    run_with(knowing(2, folder.path()), Begin::Again).await.stop().await;
 }
 
 #[tokio::test]
