@@ -109,7 +109,8 @@ pub struct ServerConfig {
     /// Connections at a time on the peer port; one more is closed at once.
     pub peer_connections_max: usize,
     /// Calls of operators and newcomers at a time over all connections of a port; one more is refused. A
-    /// stream counts until it begins.
+    /// stream counts until it begins. All calls share one thread: more of them than it ends within a
+    /// fraction of a second make each wait for all others, past the time their callers have.
     pub calls_max: usize,
     /// The same of agents and control nodes.
     pub agent_calls_max: usize,
@@ -136,7 +137,7 @@ impl Default for ServerConfig {
             call_timeout_ms: 10_000,
             client_connections_max: 16_384,
             peer_connections_max: 256,
-            calls_max: 4_096,
+            calls_max: 256,
             agent_calls_max: 32_768,
             judge_ms: 1_000,
             token_ttl_ms: 24 * 60 * 60 * 1_000,

@@ -66,22 +66,24 @@ async fn stream(
             .max_decoding_message_size(api::limits::RESPONSE_BYTES_MAX);
         let ended = match client.watch(request).await {
             Ok(response) => {
-                backoff = session.client.backoff();
-                follow_one(session, response.into_inner(), &mut position).await?
+                let before = position.resume;
+                let ended = follow_one(session, response.into_inner(), &mut position).await?;
+                if position.resume != before {
+                    backoff = session.client.backoff();
+                }
+                ended
             }
             Err(status) => status,
         };
         let failure = Failure::from_status(&ended);
-        if failure.reason == LAGGED {
-            // This end was too slow, the node is well.
-            say(&format!("{addr}: {}; resuming", failure.message));
-            continue;
-        }
-        if Verdict::of(&ended) == Verdict::Refused {
-            return Err(failure);
+        // A node that cut this end for its slowness is well: it is asked again.
+        if failure.reason != LAGGED {
+            if Verdict::of(&ended) == Verdict::Refused {
+                return Err(failure);
+            }
+            session.client.next_server();
         }
         say(&format!("{addr}: {}; resuming", failure.message));
-        session.client.next_server();
         tokio::time::sleep(backoff.pause()).await;
     }
 }

@@ -3,7 +3,10 @@
 //! A watch filters the ledger's events by tenant, kind and name. What its caller may see is judged when
 //! it begins and again whenever the caller's roles change; events of other tenants never leave. A watcher
 //! that reads too slowly is cut with the revision to resume from, so it costs a bounded queue and no
-//! more.
+//! more. The events of one revision enter the queue together, so that a cut is never between them.
+//!
+//! A write wakes every watch. They take turns, a few at a time, so that ten thousand of them do not stand
+//! before the answer to the write and before Raft in the line for the one thread all run on.
 
 use crate::{Shared, WatchConfig, access::Granted, refusal};
 use api::{
@@ -25,6 +28,9 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+/// Watches that look at what was written at the same time; the others wait their turn, asleep.
+const TURNS: usize = 16;
+
 /// What a watch of everything needs.
 const EVERYTHING: Requirement = needs(Role::Viewer, RequiredScope::Cluster);
 /// What a watch of one tenant needs.
@@ -40,12 +46,14 @@ const fn needs(role: Role, scope: RequiredScope) -> Requirement {
 pub(crate) struct Watch<L: Ledger> {
     shared: Shared<L>,
     watches: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
 }
 
 impl<L: Ledger> Watch<L> {
     pub(crate) fn new(shared: Shared<L>) -> Self {
         let watches = shared.config.watch.watches_max.min(Semaphore::MAX_PERMITS);
-        Self { shared, watches: Arc::new(Semaphore::new(watches)) }
+        let watches = Arc::new(Semaphore::new(watches));
+        Self { shared, watches, turns: Arc::new(Semaphore::new(TURNS)) }
     }
 }
 
@@ -81,6 +89,7 @@ impl<L: Ledger> Service for Watch<L> {
             filter,
             config,
             queue,
+            turns: self.turns.clone(),
         };
         tokio::spawn(async move {
             watcher.run(events).await;
@@ -211,6 +220,7 @@ struct Watcher<L: Ledger> {
     sees_grants: bool,
     config: WatchConfig,
     queue: Queue,
+    turns: Arc<Semaphore>,
 }
 
 impl<L: Ledger> Watcher<L> {
@@ -275,6 +285,8 @@ impl<L: Ledger> Watcher<L> {
 
     /// Sends what passes the filter; true if anything did.
     async fn pass(&mut self, event: &WatchEvent, before: Revision) -> Result<bool, Status> {
+        // Given back before anything is waited for.
+        let turn = self.turns.clone().acquire_owned().await;
         self.call.unexpired(self.shared.clock.now())?;
         if event.changes.iter().any(|change| self.is_own_role(change)) {
             self.judge_again()?;
@@ -287,6 +299,7 @@ impl<L: Ledger> Watcher<L> {
             .filter(|change| self.filter.passes(&change.key, self.sees_grants))
             .filter_map(|change| self::event(&moment, change, previous))
             .collect();
+        drop(turn);
         let Some(last) = messages.last_mut() else { return Ok(false) };
         last.last = true;
         self.send(messages, before).await?;
@@ -390,8 +403,8 @@ mod tests {
         let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
         let filter = Filter::read(&call.request).unwrap();
         let events = node.shared.ledger.watch(before).unwrap();
-        let shared = node.shared.clone();
-        Watcher { shared, call, filter, sees_grants: true, config, queue }.run(events).await;
+        let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
+        Watcher { shared, call, filter, sees_grants: true, config, queue, turns }.run(events).await;
         let mut seen = Vec::new();
         let end = loop {
             match receiver.next().await.unwrap() {
@@ -422,8 +435,10 @@ mod tests {
             let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
             let filter = Filter::read(&call.request).unwrap();
             let events = node.shared.ledger.watch(before).unwrap();
-            let shared = node.shared.clone();
-            Watcher { shared, call, filter, sees_grants: true, config, queue }.run(events).await;
+            let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
+            Watcher { shared, call, filter, sees_grants: true, config, queue, turns }
+                .run(events)
+                .await;
             let (mut seen, mut end) = (Vec::new(), None);
             let mut receiver = messages(receiver);
             while let Some(message) = receiver.next().await {
