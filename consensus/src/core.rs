@@ -7,7 +7,7 @@ use crate::{
     Config, Error, Lane, Leadership, Leases, Method, Peer, Target, Transport, TransportError,
     entry::{self, Entry},
     machine::{Machine, Shared},
-    queue::Log,
+    queue::{Log, Queue},
     types::{Answers, Types},
     wire::{self, ForwardAnswer, ForwardRequest},
 };
@@ -20,7 +20,10 @@ use openraft::{
     raft::ClientWriteResponse,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 /// Why a ledger stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +35,12 @@ pub enum StopReason {
     /// start anew.
     #[error("raft ended: {0}")]
     Fatal(String),
+    /// This node was removed from its cluster: it must not start again.
+    #[error("node {} was removed from its cluster", node.0)]
+    Removed {
+        /// Its id.
+        node: NodeId,
+    },
 }
 
 pub(crate) struct Core {
@@ -43,6 +52,12 @@ pub(crate) struct Core {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) leases: Leases,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
+    /// What waits to be put into the log here.
+    pub(crate) queue: Queue,
+    /// Held by whoever changes the members or hands leadership over.
+    pub(crate) changes: Mutex<()>,
+    /// Whether a peer said that this node was removed.
+    pub(crate) removed: watch::Sender<bool>,
 }
 
 /// A majority followed the leader.
@@ -253,9 +268,11 @@ impl Core {
                 Ok(answer)
             }
             Err(TransportError::Lost { .. }) => Err(ForwardError::Lost),
-            Err(TransportError::Unreachable { .. } | TransportError::Refused { .. }) => {
-                Err(ForwardError::NotSent)
-            }
+            Err(
+                TransportError::Unreachable { .. }
+                | TransportError::Refused { .. }
+                | TransportError::Removed { .. },
+            ) => Err(ForwardError::NotSent),
         }
     }
 

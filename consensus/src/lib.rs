@@ -12,12 +12,14 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod attentive;
 mod config;
 mod core;
 mod duty;
 mod entry;
 mod error;
 mod forward;
+mod hand_over;
 mod inspect;
 mod keep;
 mod leases;
@@ -34,6 +36,7 @@ mod reads;
 mod service;
 mod snapshot;
 mod snapshot_files;
+mod steward;
 mod transport;
 mod types;
 mod wire;
@@ -43,12 +46,12 @@ mod tests;
 
 pub use config::{BadConfig, Config};
 pub use core::StopReason;
-pub use error::{Error, WatchError};
+pub use error::{Error, MemberRefusal, WatchError};
 pub use inspect::{LedgerReport, LogReport, SnapshotReport, StoreReport, inspect};
 pub use keep::JournalRow;
 pub use leases::{Leases, Support};
 pub use ledger::{Leadership, Ledger, Proposal, WatchEvent};
-pub use membership::Member;
+pub use membership::{Member, MemberChange};
 pub use memory_ledger::MemoryLedger;
 pub use publish::WatchStream;
 pub use raft_ledger::{Foundation, LedgerStatus, RaftLedger, StartError};

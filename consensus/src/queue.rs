@@ -4,6 +4,9 @@
 //! a lone proposal waits for nobody. Both the number of proposals and their bytes are bounded:
 //! past that a proposal is refused at once, certainly not done. A command too large for any entry is
 //! refused in words of its own: waiting does not help it.
+//!
+//! The queue can be held, so that nothing is under way while leadership is handed over, and closed, so
+//! that a node that stops leaves nobody in doubt: what waits then is refused, certainly not done.
 
 use crate::{
     Config, Error,
@@ -14,7 +17,7 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use model::{Clock, Outcome, Revision};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -26,6 +29,17 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn rules(&self) -> u32;
     /// A state hash to be compared, each only once.
     fn hash_check(&self) -> Option<(Revision, u128)>;
+}
+
+/// Whether what waits is put into entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gate {
+    /// As it comes.
+    Open,
+    /// It waits.
+    Held,
+    /// It is refused, for good.
+    Closed,
 }
 
 struct Item {
@@ -42,6 +56,9 @@ pub(crate) struct Queue {
     items: mpsc::Sender<Item>,
     bytes: Arc<Semaphore>,
     command_bytes_max: usize,
+    gate: watch::Sender<Gate>,
+    /// The gate that the worker knows of, and how many entries it has under way.
+    seen: watch::Receiver<(Gate, usize)>,
 }
 
 impl Queue {
@@ -52,13 +69,56 @@ impl Queue {
         clock: Arc<dyn Clock>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (items, waiting) = mpsc::channel(config.queue_proposals_max);
+        let (gate, seen) = (watch::Sender::new(Gate::Open), watch::Sender::new((Gate::Open, 0)));
         let queue = Self {
             items,
             bytes: Arc::new(Semaphore::new(config.queue_bytes_max)),
             command_bytes_max: config.command_bytes_max,
+            seen: seen.subscribe(),
+            gate: gate.clone(),
         };
-        let work = Worker { config, log, clock, waiting, next: None }.run();
+        let work = Worker { config, log, clock, waiting, next: None }.run(gate.subscribe(), seen);
         (queue, work)
+    }
+
+    /// Lets nothing more into the log until [`Queue::release`], and waits until nothing is under way;
+    /// whether that was so by the deadline.
+    pub(crate) async fn hold(&self, deadline: Instant) -> bool {
+        self.turn(Gate::Held, deadline).await
+    }
+
+    /// Ends [`Queue::hold`].
+    pub(crate) fn release(&self) {
+        self.gate.send_if_modified(|gate| {
+            let held = *gate == Gate::Held;
+            if held {
+                *gate = Gate::Open;
+            }
+            held
+        });
+    }
+
+    /// Refuses what waits and what comes, and waits until nothing is under way, but not past the
+    /// deadline.
+    pub(crate) async fn close(&self, deadline: Instant) {
+        if !self.turn(Gate::Closed, deadline).await {
+            tracing::warn!("entries were still under way when the queue was closed");
+        }
+    }
+
+    async fn turn(&self, to: Gate, deadline: Instant) -> bool {
+        self.gate.send_if_modified(|gate| {
+            let turns = *gate != Gate::Closed && *gate != to;
+            if turns {
+                *gate = to;
+            }
+            turns
+        });
+        let mut seen = self.seen.clone();
+        // What is seen may still be of the hold before.
+        let idle = seen.wait_for(|(gate, under_way)| *gate >= to && *under_way == 0);
+        // A worker that is gone has nothing under way.
+        tokio::time::timeout_at(deadline, idle).await.is_ok()
     }
 
     /// Waits for the outcome of a command that goes into the log here.
@@ -98,14 +158,21 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self) {
+    async fn run(mut self, mut gate: watch::Receiver<Gate>, seen: watch::Sender<(Gate, usize)>) {
         let mut under_way = FuturesUnordered::new();
         let mut open = true;
         while open || !under_way.is_empty() || self.next.is_some() {
-            let room = under_way.len() < self.config.entries_in_flight_max;
+            let now = *gate.borrow_and_update();
+            if now == Gate::Closed && open {
+                self.refuse_rest().await;
+                open = false;
+            }
+            seen.send_replace((now, under_way.len()));
+            let room = under_way.len() < self.config.entries_in_flight_max && now == Gate::Open;
             tokio::select! {
                 biased;
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                Ok(()) = gate.changed() => {}
                 first = self.first(), if room && (open || self.next.is_some()) => match first {
                     Some(first) => {
                         let (entry, answers) = self.gather(first);
@@ -115,7 +182,19 @@ impl Worker {
                     }
                     None => open = false,
                 },
+                else => return,
             }
+        }
+    }
+
+    /// Refuses what was not put into an entry: it certainly was not done.
+    async fn refuse_rest(&mut self) {
+        self.waiting.close();
+        if let Some(Item { answer, .. }) = self.next.take() {
+            drop(answer.send(Err(Error::Stopped)));
+        }
+        while let Some(Item { answer, .. }) = self.waiting.recv().await {
+            drop(answer.send(Err(Error::Stopped)));
         }
     }
 

@@ -7,8 +7,9 @@
 mod open;
 
 use crate::{
-    BadConfig, Config, Error, JournalRow, Leadership, Leases, Ledger, Member, Peer, PeerService,
+    Config, Error, JournalRow, Leadership, Leases, Ledger, Member, MemberChange, Peer, PeerService,
     Proposal, StopReason, Transport, WatchError, WatchStream,
+    attentive::Attentive,
     core::{Core, RaftLog},
     duty,
     entry::{self, Queued},
@@ -22,15 +23,16 @@ use crate::{
     reads::Reads,
     snapshot::Snapshots,
     snapshot_files::SnapshotFiles,
-    wire::MemberChange,
+    steward,
 };
 use model::{Clock, NodeId, Outcome, Revision, State};
+pub use open::StartError;
 use open::{check_vote, open_log, open_state};
 use openraft::{Raft, errors::RaftError};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 use storage::{
@@ -38,7 +40,11 @@ use storage::{
     kv::KvHome,
     log::{Log, LogConfig},
 };
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 
 /// The log's directory.
 const LOG: &str = "log";
@@ -65,33 +71,6 @@ pub struct Foundation<D: Disk, H: KvHome> {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Why a ledger cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting is wrong.
-    #[error(transparent)]
-    Config(#[from] BadConfig),
-    /// Truth on disk cannot be read or written.
-    #[error("could not open the ledger's files")]
-    Storage(#[from] Fault),
-    /// The log is gone, damaged, or older than what was built from it: with it went votes that were
-    /// given and entries that were acknowledged, so that this node must not vote again.
-    #[error(
-        "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
-         remove its data folder and join it anew with a join token, or, if it was the only node, \
-         restore its whole data folder from a backup", dir.display()
-    )]
-    LogLost {
-        /// The log's directory.
-        dir: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// Raft refuses what it found.
-    #[error("could not start raft: {0}")]
-    Raft(String),
-}
-
 /// One node's replicated ledger. Clones share it.
 #[derive(Clone)]
 pub struct RaftLedger {
@@ -102,7 +81,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) queue: Queue,
     reads: Reads,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: StdMutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -162,29 +141,37 @@ impl RaftLedger {
         let published = Published::new(state, limits, Some(Arc::new(keep.clone())));
         let shared = Shared::new(config.clone(), published, keep, (Arc::new(snapshots), flush_log));
         let machine = Machine::new(shared.clone(), position);
+        let removed = watch::Sender::new(false);
+        let transport: Arc<dyn Transport> =
+            Arc::new(Attentive { wire: transport, removed: removed.clone() });
         let network = Network { me: node_id, transport: transport.clone(), config: config.clone() };
         let raft = Raft::new(node_id.0, raft_config, network, log_store, machine)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+        let raft_log = RaftLog { raft: raft.clone(), shared: shared.clone() };
+        let (queue, commits) = Queue::new(config.clone(), Arc::new(raft_log), clock);
         let core = Arc::new(Core {
             node_id,
-            config: config.clone(),
-            raft: raft.clone(),
-            shared: shared.clone(),
+            config,
+            raft,
+            shared,
             transport,
             leadership: watch::Sender::new(Leadership::default()),
             leases: Leases::default(),
             stopped: watch::Sender::new(None),
+            queue: queue.clone(),
+            changes: Mutex::default(),
+            removed,
         });
-        let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);
         let (reads, rounds) = Reads::new(core.clone());
         let tasks = vec![
             tokio::spawn(commits),
             tokio::spawn(rounds),
             tokio::spawn(core.clone().follow_metrics()),
             tokio::spawn(duty::run(core.clone(), queue.clone(), reads.clone())),
+            tokio::spawn(steward::run(core.clone())),
         ];
-        let inner = Arc::new(Inner { core, queue, reads, tasks: Mutex::new(tasks) });
+        let inner = Arc::new(Inner { core, queue, reads, tasks: StdMutex::new(tasks) });
         Ok((Self { inner }, kv))
     }
 
@@ -225,6 +212,24 @@ impl RaftLedger {
     /// [`Error::Unknown`] at the deadline when a try may have had an effect.
     pub async fn remove_node(&self, id: NodeId, deadline: Instant) -> Result<(), Error> {
         membership::change(&self.inner.core, MemberChange::Remove { id }, deadline).await
+    }
+
+    /// Changes the members or the leader. Through any node; safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::Members`] for what is refused; [`Error::Unknown`] at the deadline when a try may have
+    /// had an effect.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        membership::change(&self.inner.core, change, deadline).await
+    }
+
+    /// Says that this node was removed from its cluster, as a peer told: it stops soon.
+    pub fn note_removed(&self) {
+        self.inner.core.removed.send_replace(true);
     }
 
     /// The members as this node knows them, by id.
@@ -277,9 +282,28 @@ impl RaftLedger {
         }
     }
 
-    /// Hands leadership over if this node has it, and stops. Other clones stop with it.
+    /// Hands leadership over if this node has it, so that what it still has to do needs no leader. It
+    /// goes on as a follower.
+    pub async fn hand_over(&self) {
+        let core = &self.inner.core;
+        if !core.leadership.borrow().is_leader {
+            return;
+        }
+        // Once for a change that is under way, and once for each of the two halves of a hand-over.
+        let limit = Duration::from_millis(core.config.hand_over_ms) * 3;
+        match tokio::time::timeout(limit, core.hand_over(None)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+            Err(_) => tracing::warn!("leadership was not handed over in time"),
+        }
+    }
+
+    /// Hands leadership over if this node has it, ends what is under way, and stops. Other clones stop
+    /// with it.
     pub async fn shutdown(&self) {
         self.hand_over().await;
+        let limit = Duration::from_millis(self.inner.core.config.hand_over_ms);
+        self.inner.queue.close(Instant::now() + limit).await;
         self.kill().await;
     }
 
@@ -290,27 +314,6 @@ impl RaftLedger {
         self.inner.abort_tasks();
         if let Err(error) = core.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end well");
-        }
-    }
-
-    async fn hand_over(&self) {
-        let core = &self.inner.core;
-        let metrics = core.metrics();
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let replication = metrics.replication.unwrap_or_default();
-        let newest = replication
-            .iter()
-            .filter(|(id, _)| **id != core.node_id.0 && voters.contains(id))
-            .max_by_key(|(_, matched)| matched.map(|log_id| log_id.index));
-        let Some((to, _)) = newest else { return };
-        tracing::info!(to, "handing leadership over");
-        if core.raft.trigger().transfer_leader(*to).await.is_ok() {
-            let mut leadership = core.leadership.subscribe();
-            let limit = Duration::from_millis(core.config.hand_over_ms);
-            let gone = leadership.wait_for(|now| !now.is_leader && now.leader.is_some());
-            if tokio::time::timeout(limit, gone).await.is_err() {
-                tracing::warn!(to, "leadership was not taken over in time");
-            }
         }
     }
 }
@@ -383,6 +386,10 @@ impl Ledger for RaftLedger {
 
 #[cfg(test)]
 impl RaftLedger {
+    pub(crate) fn inner_core(&self) -> &Core {
+        &self.inner.core
+    }
+
     /// Changes the state behind Raft's back.
     pub(crate) fn corrupt_for_test(&self) {
         self.inner.core.shared.published.write(|state| {

@@ -4,6 +4,7 @@ mod cluster;
 mod conformance;
 mod leasing;
 mod log_suite;
+mod membership;
 mod over_grpc;
 mod power;
 mod watching;

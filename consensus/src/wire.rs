@@ -6,7 +6,7 @@
 //! [`Transport`]: crate::Transport
 
 use crate::{
-    Error, Peer,
+    Error, MemberChange,
     entry::Blob,
     types::{SnapshotMeta, Types, Vote},
 };
@@ -26,15 +26,6 @@ pub(crate) enum ForwardRequest {
     Linearize { node: NodeId, lease_ttl_ms: Option<u64>, deadline_ms: u64 },
     /// Change the members.
     ChangeMembers { change: MemberChange, deadline_ms: u64 },
-}
-
-/// A change of the members, one node at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MemberChange {
-    /// Take a node in: as a learner, and as a voter once it has caught up.
-    Add { id: NodeId, peer: Peer },
-    /// Let a node go.
-    Remove { id: NodeId },
 }
 
 /// The leader's answer to a forwarded request.

@@ -5,7 +5,9 @@
 mod columns;
 mod table;
 
-pub(crate) use columns::{Column, columns, detail, job_name, number, phase, placement};
+pub(crate) use columns::{
+    Column, columns, detail, job_name, member_columns, number, phase, placement,
+};
 
 use crate::{
     failure::{Failure, exit},
@@ -52,6 +54,11 @@ impl Printer {
                 self.text(&table::table(&columns, rows, self.headers))
             }
         }
+    }
+
+    /// Rows that are no resources.
+    pub(crate) fn table(self, columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
+        self.text(&table::table(columns, rows, self.headers))
     }
 
     /// One resource.

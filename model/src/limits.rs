@@ -4,7 +4,9 @@
 //! is a new rules level.
 
 /// Rules levels this build can decide by: 1 to this.
-pub const RULES_MAX: u32 = 1;
+pub const RULES_MAX: u32 = 2;
+/// From this level on a control node that was removed is remembered, and refused when it comes back.
+pub const RULES_REMOVED_NODES: u32 = 2;
 
 /// How long a copy must run before it counts as running (APP-27), in ms.
 pub const ANTI_FLAP_MS: u64 = 10_000;
@@ -27,6 +29,8 @@ pub const RETRY_ATTEMPTS: u32 = 10;
 
 /// Most items of a command, and most resources one `Settle` touches.
 pub const ITEMS_MAX: usize = 4_096;
+/// How many removed control nodes are remembered one by one; the newest ids stay.
+pub const REMOVED_NODES_MAX: usize = 1_024;
 /// Most commands in a batch.
 pub const BATCH_MAX: usize = 500;
 /// Most entries of `waiting_on` shown.

@@ -59,7 +59,7 @@ pub async fn bootstrap<D: Disk>(
     }
     let cluster_id = authority.cluster().to_string();
     let (node_id, peers, log) = (FIRST, Vec::new(), LogLife::New);
-    let node = NodeFile { cluster_id, node_id, bootstrap: true, peers, log };
+    let node = NodeFile { cluster_id, node_id, bootstrap: true, peers, learner: false, log };
     node.save(disk, &folders).await?;
     tracing::info!(cluster_id = node.cluster_id, "made a new cluster");
     Ok(())

@@ -102,6 +102,7 @@ pub(crate) fn client_routes<L: Ledger>(
 pub(crate) fn peer_routes<L: Ledger>(
     shared: &Shared<L>,
     members: &Arc<dyn Members>,
+    inspect: Inspect<L>,
     sessions: &Sessions<L>,
 ) -> Routes {
     let (shared, members) = (shared.clone(), members.clone());
@@ -119,6 +120,7 @@ pub(crate) fn peer_routes<L: Ledger>(
                 .max_encoding_message_size(PEER_BYTES_MAX),
         )
         .add_service(v1::join_server::JoinServer::new(Join { shared, members }))
+        .add_service(v1::inspect_server::InspectServer::new(inspect))
         .add_service(v1::peer_relay_server::PeerRelayServer::new(PeerRelay(sessions.clone())))
 }
 

@@ -116,6 +116,7 @@ pub async fn serve(
     node.stop().await;
     match ended {
         None => Ok(()),
+        Some(StopReason::Removed { node }) => Err(ServeError::Removed { node }),
         Some(reason) => Err(ServeError::Stopped { reason: reason.to_string() }),
     }
 }
@@ -213,7 +214,7 @@ impl Node {
         &self.shared
     }
 
-    /// Resolves when the node is a voter that the state knows by its addresses.
+    /// Resolves when the node is a member that the state knows by its addresses.
     pub async fn settled(&mut self) {
         tokio::select! {
             biased;
@@ -227,9 +228,11 @@ impl Node {
         self.shared.ledger.stopped().await
     }
 
-    /// Ends calls and sessions, hands leadership over, and stops.
+    /// Hands leadership over, ends calls and sessions, and stops. Leadership goes first: what is still
+    /// under way here then goes to the next leader, and the others never wait for this one.
     pub async fn stop(self) {
         let limit = Duration::from_millis(self.shared.config.server.stop_ms);
+        self.shared.ledger.hand_over().await;
         self.shared.stop.cancel();
         self.membership.abort();
         end(self.client_port, limit, "client").await;
@@ -373,9 +376,9 @@ fn open_ports<F: Fabric, D: Disk>(
         connections_max: config.server.peer_connections_max,
         stop: peer_stop.clone(),
     };
-    let routes = with_images(client_routes(shared, members, inspect, &sessions), images);
+    let routes = with_images(client_routes(shared, members, inspect.clone(), &sessions), images);
     let client = serve_port::<_, F>(shared, client.incoming, routes, client_port);
-    let routes = with_copies(peer_routes(shared, members, &sessions), images);
+    let routes = with_copies(peer_routes(shared, members, inspect, &sessions), images);
     let peer = serve_port::<_, F>(shared, peer.incoming, routes, peer_port);
     Ok((client, peer, peer_stop))
 }

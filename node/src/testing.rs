@@ -96,11 +96,12 @@ impl TestNode {
         };
         let disk = RealDisk::start(&shared.config.disk).unwrap();
         let images = Artifacts::open(shared.clone(), members.clone(), disk).await.unwrap();
-        let routes = with_images(client_routes(&shared, &members, inspect, &sessions), &images);
+        let routes =
+            with_images(client_routes(&shared, &members, inspect.clone(), &sessions), &images);
         let tls = identity::client_port_config(&bundle, time(&clock)).unwrap();
         let client_addr = open(&shared, "client", tls, routes).await;
         let tls = identity::peer_port_config(&bundle, time(&clock)).unwrap();
-        let routes = with_copies(peer_routes(&shared, &members, &sessions), &images);
+        let routes = with_copies(peer_routes(&shared, &members, inspect, &sessions), &images);
         let peer_addr = open(&shared, "peer", tls, routes).await;
         Self { shared, client_addr, peer_addr, _folder: folder }
     }

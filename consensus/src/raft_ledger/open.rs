@@ -1,20 +1,50 @@
 //! What a ledger finds on its disk when it starts: state that can be rebuilt, and a log that cannot.
 
-use super::StartError;
 use crate::{
-    Config,
+    BadConfig, Config,
     keep::{Keep, Position},
     log_store::LogStore,
     snapshot_files::SnapshotFiles,
     types::LogId,
 };
 use model::State;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use storage::{
     Disk, Fault,
     kv::{self, KvHome},
     log::{Log, LogConfig},
 };
+
+/// Why a ledger cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] BadConfig),
+    /// Truth on disk cannot be read or written.
+    #[error("could not open the ledger's files")]
+    Storage(#[from] Fault),
+    /// The log is gone, damaged, or older than what was built from it: with it went votes that were
+    /// given and entries that were acknowledged, so that this node must not vote again.
+    #[error(
+        "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
+         remove its data folder and join it anew with what `muster cluster add` prints, and remove the \
+         old id with `muster cluster remove`; or, if it was the only node, \
+         restore its whole data folder from a backup", dir.display()
+    )]
+    LogLost {
+        /// The log's directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Raft refuses what it found.
+    #[error("could not start raft: {0}")]
+    Raft(String),
+}
 
 /// The store and the state in it; a store that is damaged, or not the state it says, is set aside.
 pub(super) async fn open_state<D: Disk, H: KvHome>(

@@ -59,7 +59,8 @@ impl Branch {
     }
 }
 
-/// The service.
+/// The service. Clones share all.
+#[derive(Clone)]
 pub(crate) struct Inspect<L: Ledger> {
     pub(crate) shared: Shared<L>,
     pub(crate) members: Arc<dyn Members>,
@@ -178,6 +179,7 @@ impl<L: Ledger> Service for Inspect<L> {
             rules: globals.rules,
             rules_max: model::RULES_MAX,
             sessions: (self.sessions)(),
+            last_log_index: self.members.status().last_log_index,
         }))
     }
 }
