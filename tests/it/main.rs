@@ -12,6 +12,7 @@ mod images;
 mod isolation;
 mod jepsen;
 mod loss;
+mod membership;
 mod outages;
 mod power_cut;
 mod refusals;
