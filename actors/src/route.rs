@@ -52,7 +52,8 @@ pub(crate) fn route(changes: &[Change], route: &mut Route) {
             | Key::Binding(..)
             | Key::Token(_)
             | Key::Tombstone(..)
-            | Key::Request(_) => {}
+            | Key::Request(_)
+            | Key::RemovedNode(_) => {}
         }
     }
 }

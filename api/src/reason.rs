@@ -32,9 +32,27 @@ pub const UPLOAD_OFFSET: &str = "UPLOAD_OFFSET";
 pub const HOST_NOT_CONNECTED: &str = "HOST_NOT_CONNECTED";
 /// INTERNAL: this node is broken; its log says how.
 pub const FAULT: &str = "FAULT";
+/// FAILED_PRECONDITION: a learner cannot lead.
+pub const LEARNER: &str = "LEARNER";
+/// FAILED_PRECONDITION: a control node is out of contact with the leader.
+pub const NODE_SILENT: &str = "NODE_SILENT";
+/// FAILED_PRECONDITION: a control node lacks more of the log than it may.
+pub const NOT_CAUGHT_UP: &str = "NOT_CAUGHT_UP";
+/// FAILED_PRECONDITION: the voters that remain would have no majority in contact.
+pub const QUORUM_AT_RISK: &str = "QUORUM_AT_RISK";
+/// FAILED_PRECONDITION: there is no other voter in contact that could lead.
+pub const NO_SUCCESSOR: &str = "NO_SUCCESSOR";
+/// ABORTED: the next leader did not take over in time; an election decides.
+pub const NOT_TAKEN_OVER: &str = "NOT_TAKEN_OVER";
 
 /// All of the above.
 pub const REASONS: &[&str] = &[
+    LEARNER,
+    NODE_SILENT,
+    NOT_CAUGHT_UP,
+    QUORUM_AT_RISK,
+    NO_SUCCESSOR,
+    NOT_TAKEN_OVER,
     FIELD,
     NOT_LEADER,
     NO_LEADER,

@@ -31,7 +31,7 @@ pub fn format(key: &Key) -> Option<String> {
         }
         Key::Token(id) => format!("tokens/{id}"),
         Key::Node(id) => format!("nodes/{id}"),
-        Key::Tombstone(..) | Key::Request(_) => return None,
+        Key::Tombstone(..) | Key::Request(_) | Key::RemovedNode(_) => return None,
     })
 }
 
@@ -91,7 +91,7 @@ pub fn kind(key: &Key) -> v1::Kind {
         Key::Binding(..) => v1::Kind::RoleBinding,
         Key::Token(_) => v1::Kind::Token,
         Key::Node(_) => v1::Kind::ControlNode,
-        Key::Tombstone(..) | Key::Request(_) => v1::Kind::Unspecified,
+        Key::Tombstone(..) | Key::Request(_) | Key::RemovedNode(_) => v1::Kind::Unspecified,
     }
 }
 

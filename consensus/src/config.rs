@@ -97,8 +97,15 @@ pub struct Config {
     pub node_lost_ms: u64,
     /// Entries a learner may be behind when it is made a voter.
     pub learner_lag_entries: u64,
-    /// Time for a graceful stop to hand leadership over, milliseconds.
+    /// Time for the leader to end what it has under way before it hands leadership over, and again for
+    /// the next one to take it, milliseconds. Must be below `forward_ms`: writes wait meanwhile.
     pub hand_over_ms: u64,
+    /// A member out of contact with one and the same leader for so long is removed for good,
+    /// milliseconds; 0: only operators remove members. It never comes back under its id, so choose a
+    /// time that no repair takes.
+    pub dead_node_cleanup_ms: u64,
+    /// Voters that remain when a dead one is removed by `dead_node_cleanup_ms`, at least.
+    pub min_voters: u64,
 }
 
 impl Default for Config {
@@ -141,7 +148,9 @@ impl Default for Config {
             duty_ms: 500,
             node_lost_ms: 5_000,
             learner_lag_entries: 256,
-            hand_over_ms: 2_000,
+            hand_over_ms: 1_000,
+            dead_node_cleanup_ms: 0,
+            min_voters: 3,
         }
     }
 }
@@ -176,7 +185,7 @@ impl Config {
         if self.election_min_ms >= self.election_max_ms {
             return bad("election_min_ms", "it must be below election_max_ms");
         }
-        let positive: [(&'static str, u64); 12] = [
+        let positive: [(&'static str, u64); 13] = [
             ("payload_entries_max", self.payload_entries_max),
             ("append_entries_max", self.append_entries_max),
             ("snapshot_every_entries", self.snapshot_every_entries),
@@ -189,7 +198,14 @@ impl Config {
             ("watch_events_max", self.watch_events_max as u64),
             ("hash_check_entries", self.hash_check_entries),
             ("duty_ms", self.duty_ms),
+            ("min_voters", self.min_voters),
         ];
+        if self.hand_over_ms >= self.forward_ms {
+            return bad("hand_over_ms", "it must be below forward_ms");
+        }
+        if (1..=self.node_lost_ms).contains(&self.dead_node_cleanup_ms) {
+            return bad("dead_node_cleanup_ms", "it must be 0 or above node_lost_ms");
+        }
         match positive.iter().find(|(_, value)| *value == 0) {
             Some((setting, _)) => bad(setting, "it must be above 0"),
             None if self.command_bytes_max > self.queue_bytes_max => {

@@ -8,7 +8,7 @@ use crate::{
     entry::{self, Entry},
     machine::{Machine, Shared},
     purge::Transfers,
-    queue::Log,
+    queue::{Log, Queue},
     types::{Answers, Types},
     wire::{self, ForwardAnswer, ForwardRequest},
 };
@@ -21,7 +21,10 @@ use openraft::{
     raft::ClientWriteResponse,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 
 /// A majority that was not heard of for so many of the longest election timeouts is missing.
 const QUORUM_ELECTIONS: u32 = 5;
@@ -58,6 +61,12 @@ pub enum StopReason {
         /// A file for comparison with those of other nodes; empty if it could not be written.
         rows: PathBuf,
     },
+    /// This node was removed from its cluster: it must not start again.
+    #[error("node {} was removed from its cluster", node.0)]
+    Removed {
+        /// Its id.
+        node: NodeId,
+    },
 }
 
 pub(crate) struct Core {
@@ -70,6 +79,12 @@ pub(crate) struct Core {
     pub(crate) leases: Leases,
     pub(crate) transfers: Transfers,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
+    /// What waits to be put into the log here.
+    pub(crate) queue: Queue,
+    /// Held by whoever changes the members or hands leadership over.
+    pub(crate) changes: Mutex<()>,
+    /// Whether a peer said that this node was removed.
+    pub(crate) removed: watch::Sender<bool>,
 }
 
 /// A majority followed the leader.
@@ -289,9 +304,11 @@ impl Core {
                 Ok(answer)
             }
             Err(TransportError::Lost { .. }) => Err(ForwardError::Lost),
-            Err(TransportError::Unreachable { .. } | TransportError::Refused { .. }) => {
-                Err(ForwardError::NotSent)
-            }
+            Err(
+                TransportError::Unreachable { .. }
+                | TransportError::Refused { .. }
+                | TransportError::Removed { .. },
+            ) => Err(ForwardError::NotSent),
         }
     }
 

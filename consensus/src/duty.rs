@@ -7,15 +7,7 @@
 //! Whether a node is alive is judged by its answers to heartbeats alone: one that asks the leader and
 //! takes nothing from the log serves nobody. For leases its questions count as well (`leases`).
 
-use crate::{
-    Member,
-    core::Core,
-    entry,
-    entry::Queued,
-    forward, purge,
-    queue::{Queue, Rank},
-    reads::Reads,
-};
+use crate::{Member, core::Core, entry, entry::Queued, forward, purge, queue::Rank, reads::Reads};
 use model::{Caller, Command, Heartbeats, NodeId, State};
 use std::{
     collections::BTreeMap,
@@ -25,30 +17,37 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Runs until it is aborted.
-pub(crate) async fn run(core: Arc<Core>, queue: Queue, reads: Reads) {
+pub(crate) async fn run(core: Arc<Core>, reads: Reads) {
     let period = Duration::from_millis(core.config.duty_ms);
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut led_since: Option<(u64, Instant)> = None;
+    let mut term = Term::default();
     loop {
         ticks.tick().await;
         snapshot(&core).await;
         purge::purge(&core).await;
-        let leadership = *core.leadership.borrow();
-        if !leadership.is_leader {
-            led_since = None;
-            confirm_quorum(&core, &reads).await;
-            continue;
-        }
-        let since = match led_since {
-            Some((term, since)) if term == leadership.term => since,
-            Some(_) | None => Instant::now(),
-        };
-        led_since = Some((leadership.term, since));
-        for command in leader_commands(&core, since) {
-            propose(&core, (&queue, &reads), command).await;
+        if let Some(since) = term.led_since(&core) {
+            for command in leader_commands(&core, since) {
+                propose(&core, &reads, command).await;
+            }
         }
         confirm_quorum(&core, &reads).await;
+    }
+}
+
+/// The term that this node leads, and since when, as far as it was looked at.
+#[derive(Default)]
+pub(crate) struct Term(Option<(u64, Instant)>);
+
+impl Term {
+    /// Since when this node leads; `None` if it does not.
+    pub(crate) fn led_since(&mut self, core: &Core) -> Option<Instant> {
+        let leadership = *core.leadership.borrow();
+        self.0 = leadership.is_leader.then(|| match self.0 {
+            Some((term, since)) if term == leadership.term => (term, since),
+            Some(_) | None => (leadership.term, Instant::now()),
+        });
+        self.0.map(|(_, since)| since)
     }
 }
 
@@ -115,7 +114,7 @@ fn rules_to_raise(core: &Core, state: &State, members: &[Member]) -> Option<u32>
 }
 
 /// What the leader knows of the others since it leads.
-fn heartbeats(core: &Core, since: Instant) -> BTreeMap<NodeId, Heartbeats> {
+pub(crate) fn heartbeats(core: &Core, since: Instant) -> BTreeMap<NodeId, Heartbeats> {
     let (led, now) = (since.elapsed(), Instant::now());
     let heard = core.metrics().heartbeat.unwrap_or_default();
     heard
@@ -131,16 +130,19 @@ fn heartbeats(core: &Core, since: Instant) -> BTreeMap<NodeId, Heartbeats> {
         .collect()
 }
 
-async fn propose(core: &Core, line: (&Queue, &Reads), command: Command) {
+/// Has the log say something; whether it does now.
+pub(crate) async fn propose(core: &Core, reads: &Reads, command: Command) -> bool {
     let named = format!("{command:?}");
     let queued = Queued { caller: Caller::System, request_id: None, command };
-    let Ok(blob) = entry::encode(&queued) else { return };
+    let Ok(blob) = entry::encode(&queued) else { return false };
     let deadline = core.try_until(Instant::now() + Duration::from_millis(core.config.propose_ms));
     let asked = forward::Asked { blob, rank: Rank::House, has_request_id: false };
-    match forward::propose(core, line, &asked, deadline).await {
+    let noted = forward::propose(core, (&core.queue, reads), &asked, deadline).await;
+    match &noted {
         Ok(outcome) => tracing::info!(command = named, ?outcome, "the leader noted a change"),
         Err(error) => {
             tracing::debug!(command = named, %error, "the leader could not note a change")
         }
     }
+    noted.is_ok()
 }

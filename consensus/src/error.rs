@@ -37,6 +37,77 @@ pub enum Error {
     /// Certainly not done: replicas differ, and no majority says which of them is right.
     #[error("control nodes differ in their state, and no majority says which is right")]
     Disputed,
+    /// Certainly not done: the members stay as they are.
+    #[error(transparent)]
+    Members(#[from] MemberRefusal),
+}
+
+/// Why the members, or the leader, stay as they are. Appended only: nodes send it to each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum MemberRefusal {
+    /// There is no such member.
+    #[error("node {node} is no member of the cluster")]
+    Unknown {
+        /// The node.
+        node: NodeId,
+    },
+    /// It was a member once and never will be again.
+    #[error("node {node} was removed from the cluster")]
+    Removed {
+        /// The node.
+        node: NodeId,
+    },
+    /// Only a voter can lead.
+    #[error("node {node} is a learner, and only a voter can lead")]
+    Learner {
+        /// The node.
+        node: NodeId,
+    },
+    /// The leader does not hear it.
+    #[error("node {node} is out of contact with the leader")]
+    Silent {
+        /// The node.
+        node: NodeId,
+    },
+    /// It has not caught up.
+    #[error("node {node} is {lag} entries behind, at most {max} are allowed")]
+    Lagging {
+        /// The node.
+        node: NodeId,
+        /// How many entries it lacks.
+        lag: u64,
+        /// How many it may lack.
+        max: u64,
+    },
+    /// Somebody must vote.
+    #[error("node {node} is the only voter")]
+    LastVoter {
+        /// The node.
+        node: NodeId,
+    },
+    /// Without it nothing could be written any more.
+    #[error(
+        "without node {node} there are {voters} voters, of which {up} are in contact and {needed} are needed"
+    )]
+    NoQuorum {
+        /// The node.
+        node: NodeId,
+        /// Voters that would remain.
+        voters: u64,
+        /// How many of those are in contact.
+        up: u64,
+        /// How many must be.
+        needed: u64,
+    },
+    /// Leadership was offered; another election decides.
+    #[error("node {node} did not take leadership over in time")]
+    NotTakenOver {
+        /// The node.
+        node: NodeId,
+    },
+    /// No other voter is in contact.
+    #[error("no other voter is in contact that could lead")]
+    NobodyElse,
 }
 
 impl Error {
@@ -48,7 +119,8 @@ impl Error {
             | Self::Overloaded
             | Self::Stopped
             | Self::TooLarge { .. }
-            | Self::Disputed => true,
+            | Self::Disputed
+            | Self::Members(_) => true,
             Self::Unknown => false,
         }
     }

@@ -80,7 +80,9 @@ pub(crate) async fn propose(
         let again = match failed {
             Error::NotLeader { .. } | Error::Disputed => true,
             Error::Unknown => asked.has_request_id,
-            Error::Overloaded | Error::Stopped | Error::TooLarge { .. } => false,
+            Error::Overloaded | Error::Stopped | Error::TooLarge { .. } | Error::Members(_) => {
+                false
+            }
         };
         if !again || core.is_stopped() || Instant::now() >= deadline {
             return Err(if ambiguous { Error::Unknown } else { failed });

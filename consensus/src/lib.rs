@@ -12,6 +12,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod attentive;
 mod ballots;
 mod config;
 mod core;
@@ -19,6 +20,7 @@ mod duty;
 mod entry;
 mod error;
 mod forward;
+mod hand_over;
 mod herald;
 mod inspect;
 mod jury;
@@ -39,6 +41,7 @@ mod rows;
 mod service;
 mod snapshot;
 mod snapshot_files;
+mod steward;
 mod transport;
 mod types;
 mod wire;
@@ -48,12 +51,12 @@ mod tests;
 
 pub use config::{BadConfig, Config};
 pub use core::StopReason;
-pub use error::{Error, WatchError};
+pub use error::{Error, MemberRefusal, WatchError};
 pub use inspect::{LedgerReport, LogReport, SnapshotReport, StoreReport, inspect};
 pub use keep::JournalRow;
 pub use leases::{Leases, Support};
 pub use ledger::{Leadership, Ledger, Proposal, WatchEvent};
-pub use membership::Member;
+pub use membership::{Member, MemberChange};
 pub use memory_ledger::MemoryLedger;
 pub use publish::WatchStream;
 pub use raft_ledger::{Foundation, LedgerStatus, RaftLedger, StartError};

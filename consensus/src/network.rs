@@ -98,9 +98,11 @@ impl Client {
             Err(error @ TransportError::Lost { .. }) => {
                 Err(RPCError::Network(NetworkError::new(&error)))
             }
-            Err(error @ (TransportError::Unreachable { .. } | TransportError::Refused { .. })) => {
-                Err(RPCError::Unreachable(Unreachable::new(&error)))
-            }
+            Err(
+                error @ (TransportError::Unreachable { .. }
+                | TransportError::Refused { .. }
+                | TransportError::Removed { .. }),
+            ) => Err(RPCError::Unreachable(Unreachable::new(&error))),
         }
     }
 

@@ -8,6 +8,9 @@
 //! of operators keeps the cluster from its own work. A proposal that is given up while it still waits
 //! never reaches the log, and its caller is told so. A command too large for any entry is refused in
 //! words of its own: waiting does not help it.
+//!
+//! The queue can be held, so that nothing is under way while leadership is handed over, and closed, so
+//! that a node that stops leaves nobody in doubt: what waits then is refused, certainly not done.
 
 use crate::{
     Config, Error,
@@ -25,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::Instant,
 };
 
@@ -70,6 +73,17 @@ impl Ticket {
     }
 }
 
+/// Whether what waits is put into entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gate {
+    /// As it comes.
+    Open,
+    /// It waits.
+    Held,
+    /// It is refused, for good.
+    Closed,
+}
+
 struct Item {
     blob: Blob,
     since: Instant,
@@ -98,6 +112,13 @@ impl Line {
         self.closed.load(Ordering::SeqCst)
     }
 
+    /// Refuses what waits and what comes: it certainly was not done.
+    fn close(&self) {
+        let mut items = self.items();
+        self.closed.store(true, Ordering::SeqCst);
+        items.clear();
+    }
+
     /// Returns when something waits. Safe to drop.
     async fn some(&self) {
         loop {
@@ -116,6 +137,9 @@ pub(crate) struct Queue {
     config: Arc<Config>,
     line: Arc<Line>,
     bytes: Arc<Semaphore>,
+    gate: watch::Sender<Gate>,
+    /// The gate that the worker knows of, and how many entries it has under way.
+    seen: watch::Receiver<(Gate, usize)>,
 }
 
 impl Queue {
@@ -127,9 +151,51 @@ impl Queue {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let line = Arc::new(Line::default());
         let bytes = Arc::new(Semaphore::new(config.queue_bytes_max));
-        let queue = Self { config: config.clone(), line: line.clone(), bytes };
-        let work = Worker { config, log, clock, line }.run();
+        let (gate, seen) = (watch::Sender::new(Gate::Open), watch::Sender::new((Gate::Open, 0)));
+        let (opened, heard) = (gate.subscribe(), seen.subscribe());
+        let queue = Self { config: config.clone(), line: line.clone(), bytes, gate, seen: heard };
+        let work = Worker { config, log, clock, line }.run(opened, seen);
         (queue, work)
+    }
+
+    /// Lets nothing more into the log until [`Queue::release`], and waits until nothing is under way;
+    /// whether that was so by the deadline.
+    pub(crate) async fn hold(&self, deadline: Instant) -> bool {
+        self.turn(Gate::Held, deadline).await
+    }
+
+    /// Ends [`Queue::hold`].
+    pub(crate) fn release(&self) {
+        self.gate.send_if_modified(|gate| {
+            let held = *gate == Gate::Held;
+            if held {
+                *gate = Gate::Open;
+            }
+            held
+        });
+    }
+
+    /// Refuses what waits and what comes, and waits until nothing is under way, but not past the
+    /// deadline.
+    pub(crate) async fn close(&self, deadline: Instant) {
+        if !self.turn(Gate::Closed, deadline).await {
+            tracing::warn!("entries were still under way when the queue was closed");
+        }
+    }
+
+    async fn turn(&self, to: Gate, deadline: Instant) -> bool {
+        self.gate.send_if_modified(|gate| {
+            let turns = *gate != Gate::Closed && *gate != to;
+            if turns {
+                *gate = to;
+            }
+            turns
+        });
+        let mut seen = self.seen.clone();
+        // What is seen may still be of the hold before.
+        let idle = seen.wait_for(|(gate, under_way)| *gate >= to && *under_way == 0);
+        // A worker that is gone has nothing under way.
+        tokio::time::timeout_at(deadline, idle).await.is_ok()
     }
 
     /// Waits for the outcome of a command that goes into the log here.
@@ -169,7 +235,9 @@ impl Queue {
         if self.line.is_closed() {
             return Err(Error::Stopped);
         }
-        let late = items.front().is_some_and(|first| item.since > first.since + wait);
+        // While the queue is held on purpose, waiting says nothing of the load.
+        let open = *self.gate.borrow() == Gate::Open;
+        let late = open && items.front().is_some_and(|first| item.since > first.since + wait);
         if items.len() >= self.config.queue_proposals_max || (late && rank == Rank::Operator) {
             return Err(Error::Overloaded);
         }
@@ -191,26 +259,31 @@ struct Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        let mut items = self.line.items();
-        self.line.closed.store(true, Ordering::SeqCst);
-        items.clear();
+        self.line.close();
     }
 }
 
 impl Worker {
-    async fn run(self) {
+    async fn run(self, mut gate: watch::Receiver<Gate>, seen: watch::Sender<(Gate, usize)>) {
         let mut under_way = FuturesUnordered::new();
         loop {
-            let room = under_way.len() < self.config.entries_in_flight_max;
+            let now = *gate.borrow_and_update();
+            if now == Gate::Closed {
+                self.line.close();
+            }
+            seen.send_replace((now, under_way.len()));
+            let room = under_way.len() < self.config.entries_in_flight_max && now == Gate::Open;
             tokio::select! {
                 biased;
                 Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                Ok(()) = gate.changed() => {}
                 () = self.line.some(), if room => {
                     let (entry, answers) = self.gather();
                     if !answers.is_empty() {
                         under_way.push(self.commit(entry, answers));
                     }
                 }
+                else => return,
             }
         }
     }

@@ -9,8 +9,10 @@ mod open;
 pub use open::StartError;
 
 use crate::{
-    Config, Error, JournalRow, Leadership, Leases, Ledger, Member, Peer, PeerService, Proposal,
-    StopReason, Transport, WatchError, WatchStream, ballots,
+    Config, Error, JournalRow, Leadership, Leases, Ledger, Member, MemberChange, Peer, PeerService,
+    Proposal, StopReason, Transport, WatchError, WatchStream,
+    attentive::Attentive,
+    ballots,
     core::{Core, RaftLog},
     duty,
     entry::{self, Queued},
@@ -25,7 +27,7 @@ use crate::{
     reads::Reads,
     snapshot::Snapshots,
     snapshot_files::SnapshotFiles,
-    wire::MemberChange,
+    steward,
 };
 use model::{Clock, NodeId, Outcome, Revision, State};
 use open::{check_rules, check_vote, open_log, open_state};
@@ -33,7 +35,7 @@ use openraft::{Raft, errors::RaftError};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 use storage::{
@@ -41,7 +43,11 @@ use storage::{
     kv::KvHome,
     log::{Log, LogConfig, LogStatus},
 };
-use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 
 /// The log's directory.
 const LOG: &str = "log";
@@ -78,7 +84,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) queue: Queue,
     reads: Reads,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: StdMutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -137,6 +143,9 @@ impl RaftLedger {
         let shared = Shared::new((node_id, config.clone()), published, keep, files);
         let machine = Machine::new(shared.clone(), position);
         let transfers = Transfers::default();
+        let removed = watch::Sender::new(false);
+        let transport: Arc<dyn Transport> =
+            Arc::new(Attentive { wire: transport, removed: removed.clone() });
         let network = Network {
             me: node_id,
             transport: transport.clone(),
@@ -149,28 +158,33 @@ impl RaftLedger {
                 None => StartError::Raft(fatal.to_string()),
             },
         )?;
+        let raft_log = RaftLog { raft: raft.clone(), shared: shared.clone() };
+        let (queue, commits) = Queue::new(config.clone(), Arc::new(raft_log), clock);
         let core = Arc::new(Core {
             node_id,
-            config: config.clone(),
-            raft: raft.clone(),
-            shared: shared.clone(),
+            config,
+            raft,
+            shared,
             transport,
             leadership: watch::Sender::new(Leadership::default()),
             leases: Leases::default(),
             transfers,
             stopped: watch::Sender::new(None),
+            queue: queue.clone(),
+            changes: Mutex::default(),
+            removed,
         });
-        let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);
         let (reads, rounds) = Reads::new(core.clone());
         let tasks = vec![
             tokio::spawn(commits),
             tokio::spawn(rounds),
             tokio::spawn(core.clone().follow_metrics()),
-            tokio::spawn(duty::run(core.clone(), queue.clone(), reads.clone())),
+            tokio::spawn(duty::run(core.clone(), reads.clone())),
             tokio::spawn(ballots::run(core.clone())),
             tokio::spawn(herald::run(core.clone())),
+            tokio::spawn(steward::run(core.clone(), reads.clone())),
         ];
-        let inner = Arc::new(Inner { core, queue, reads, tasks: Mutex::new(tasks) });
+        let inner = Arc::new(Inner { core, queue, reads, tasks: StdMutex::new(tasks) });
         Ok((Self { inner }, kv))
     }
 
@@ -211,6 +225,24 @@ impl RaftLedger {
     /// [`Error::Unknown`] at the deadline when a try may have had an effect.
     pub async fn remove_node(&self, id: NodeId, deadline: Instant) -> Result<(), Error> {
         membership::change(&self.inner.core, MemberChange::Remove { id }, deadline).await
+    }
+
+    /// Changes the members or the leader. Through any node; safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::Members`] for what is refused; [`Error::Unknown`] at the deadline when a try may have
+    /// had an effect.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        membership::change(&self.inner.core, change, deadline).await
+    }
+
+    /// Says that this node was removed from its cluster, as a peer told: it stops soon.
+    pub fn note_removed(&self) {
+        self.inner.core.removed.send_replace(true);
     }
 
     /// The members as this node knows them, by id.
@@ -269,9 +301,28 @@ impl RaftLedger {
         }
     }
 
-    /// Hands leadership over if this node has it, and stops. Other clones stop with it.
+    /// Hands leadership over if this node has it, so that what it still has to do needs no leader. It
+    /// goes on as a follower.
+    pub async fn hand_over(&self) {
+        let core = &self.inner.core;
+        if !core.leadership.borrow().is_leader {
+            return;
+        }
+        // Once for a change that is under way, and once for each of the two halves of a hand-over.
+        let limit = Duration::from_millis(core.config.hand_over_ms) * 3;
+        match tokio::time::timeout(limit, core.hand_over(None)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+            Err(_) => tracing::warn!("leadership was not handed over in time"),
+        }
+    }
+
+    /// Hands leadership over if this node has it, ends what is under way, and stops. Other clones stop
+    /// with it.
     pub async fn shutdown(&self) {
         self.hand_over().await;
+        let limit = Duration::from_millis(self.inner.core.config.hand_over_ms);
+        self.inner.queue.close(Instant::now() + limit).await;
         self.kill().await;
     }
 
@@ -287,27 +338,6 @@ impl RaftLedger {
         self.inner.abort_tasks();
         if let Err(error) = core.raft.shutdown().await {
             tracing::warn!(%error, "raft did not end well");
-        }
-    }
-
-    async fn hand_over(&self) {
-        let core = &self.inner.core;
-        let metrics = core.metrics();
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let replication = metrics.replication.unwrap_or_default();
-        let newest = replication
-            .iter()
-            .filter(|(id, _)| **id != core.node_id.0 && voters.contains(id))
-            .max_by_key(|(_, matched)| matched.map(|log_id| log_id.index));
-        let Some((to, _)) = newest else { return };
-        tracing::info!(to, "handing leadership over");
-        if core.raft.trigger().transfer_leader(*to).await.is_ok() {
-            let mut leadership = core.leadership.subscribe();
-            let limit = Duration::from_millis(core.config.hand_over_ms);
-            let gone = leadership.wait_for(|now| !now.is_leader && now.leader.is_some());
-            if tokio::time::timeout(limit, gone).await.is_err() {
-                tracing::warn!(to, "leadership was not taken over in time");
-            }
         }
     }
 }
@@ -392,6 +422,10 @@ impl RaftLedger {
     /// Entries applied since the newest checkpoint was begun.
     pub(crate) fn since_checkpoint_for_test(&self) -> u64 {
         self.inner.core.shared.entries_since.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    pub(crate) fn inner_core(&self) -> &Core {
+        &self.inner.core
     }
 
     /// Changes the state behind Raft's back.

@@ -6,6 +6,7 @@ mod diverging;
 mod leasing;
 mod life;
 mod log_suite;
+mod membership;
 mod over_grpc;
 mod power;
 mod reading;

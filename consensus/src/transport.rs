@@ -91,6 +91,13 @@ pub enum TransportError {
         /// Why.
         reason: String,
     },
+    /// Delivered, and answered with word that the caller was removed from the cluster. Certainly not
+    /// carried out.
+    #[error("node {} says that this node was removed from the cluster", to.0)]
+    Removed {
+        /// The node.
+        to: NodeId,
+    },
     /// Delivered, and the node cannot serve it (stopping, or it does not understand it). Certainly
     /// not carried out.
     #[error("node {} refused: {reason}", to.0)]

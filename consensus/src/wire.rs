@@ -6,7 +6,7 @@
 //! [`Transport`]: crate::Transport
 
 use crate::{
-    Error, Peer,
+    Error, MemberChange,
     entry::Blob,
     jury::Ballot,
     types::{SnapshotMeta, Types, Vote},
@@ -29,15 +29,6 @@ pub(crate) enum ForwardRequest {
     ChangeMembers { change: MemberChange, deadline_ms: u64 },
     /// Take note of a node's state hashes, and tell it those of the others.
     Ballots { node: NodeId, ballots: Vec<Ballot> },
-}
-
-/// A change of the members, one node at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MemberChange {
-    /// Take a node in: as a learner, and as a voter once it has caught up.
-    Add { id: NodeId, peer: Peer },
-    /// Let a node go.
-    Remove { id: NodeId },
 }
 
 /// The leader's answer to a forwarded request.

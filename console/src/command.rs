@@ -9,6 +9,7 @@ mod image;
 mod inspect;
 mod login;
 mod logs;
+mod members;
 mod retry;
 mod role;
 mod rules;
@@ -34,7 +35,7 @@ pub enum Verb {
     /// Hosts: edge machines
     #[command(subcommand)]
     Host(change::HostVerb),
-    /// Clusters of hosts, and the cluster of control nodes (members, status)
+    /// Clusters of hosts; and the control nodes: add, promote, remove, transfer-leader, members, status
     #[command(subcommand)]
     Cluster(change::ClusterVerb),
     /// Images: validate, push, list

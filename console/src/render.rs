@@ -6,7 +6,7 @@ mod columns;
 mod table;
 
 pub(crate) use columns::{
-    Column, columns, detail, job_name, number, phase, placement, reason, word,
+    Column, columns, detail, job_name, member_columns, number, phase, placement, reason, word,
 };
 
 use crate::{

@@ -113,6 +113,12 @@ pub enum Denied {
         /// The caller's kind.
         kind: CallerKind,
     },
+    /// PERMISSION_DENIED: a control node that was removed from the cluster.
+    #[error("control node {node} was removed from the cluster")]
+    Removed {
+        /// Its id.
+        node: u64,
+    },
     /// NOT_FOUND, worded exactly as for an object that does not exist.
     #[error("object is not visible to the caller")]
     NotVisible,

@@ -122,6 +122,7 @@ fn line(key: &Key, row: &Row) -> String {
         Row::Image(row) => format!("{key}: {} bytes", row.size_bytes),
         Row::Package(row) => format!("{key}: {} applications", row.applications.len()),
         Row::Request(row) => format!("{key}: {}", row.revision),
+        Row::RemovedNode(row) => format!("{key}: at {}", row.at.0),
     }
 }
 

@@ -112,3 +112,10 @@ pub struct ControlNode {
     /// Whether the leader has it in contact: only live nodes own work.
     pub alive: bool,
 }
+
+/// A control node that was removed for good: whoever still has its papers is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// When.
+    pub at: Timestamp,
+}

@@ -137,6 +137,7 @@ impl State {
         take(&mut self.nodes, &mut changes, Key::Node, Row::Node);
         take(&mut self.tombstones, &mut changes, |(a, b)| Key::Tombstone(a, b), Row::Tombstone);
         take(&mut self.requests, &mut changes, Key::Request, Row::Request);
+        take(&mut self.removed_nodes, &mut changes, Key::RemovedNode, Row::RemovedNode);
         changes
     }
 }

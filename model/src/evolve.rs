@@ -8,7 +8,10 @@ mod deployment;
 mod fleet;
 mod job;
 
-use crate::{Contact, Context, Current, Deletion, Event, Image, Key, Meta, State, Token};
+use crate::{
+    Contact, Context, Current, Deletion, Event, Image, Key, Meta, NodeId, RemovedNode, State,
+    Token, limits::REMOVED_NODES_MAX, rules::RULES_REMOVED_NODES,
+};
 
 pub(crate) use fleet::deleting_text;
 
@@ -183,6 +186,9 @@ pub fn evolve(state: &mut State, context: &Context, event: &Event) {
         }
         Event::NodeRemoved { id } => {
             write.state.nodes.remove(id);
+            if write.context.rules >= RULES_REMOVED_NODES {
+                write.remember_removed(*id);
+            }
         }
         Event::RulesRaised { level } => write.state.globals.rules = *level,
         Event::DeletionRequested { key, force } => write.deletion_requested(key, *force),
@@ -197,6 +203,16 @@ struct Write<'a> {
 }
 
 impl Write<'_> {
+    fn remember_removed(&mut self, id: NodeId) {
+        let removed = &mut self.state.removed_nodes;
+        removed.put(id, RemovedNode { at: self.context.time });
+        let full = removed.len() > REMOVED_NODES_MAX;
+        let oldest = removed.iter().next().map(|(id, _)| *id);
+        if let Some(oldest) = oldest.filter(|_| full) {
+            removed.remove(&oldest);
+        }
+    }
+
     fn deletion_requested(&mut self, key: &Key, force: bool) {
         let requested_at = self.context.time;
         self.change_meta(key, |meta| match &mut meta.deletion {
@@ -243,7 +259,8 @@ impl Write<'_> {
             | Key::Token(..)
             | Key::Node(..)
             | Key::Tombstone(..)
-            | Key::Request(..) => {}
+            | Key::Request(..)
+            | Key::RemovedNode(..) => {}
         }
     }
 }

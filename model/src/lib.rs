@@ -43,7 +43,7 @@ mod tenant;
 mod time;
 mod workload;
 
-pub use access::{Caller, ControlNode, Role, RoleBinding, Scope, Token, TokenKind};
+pub use access::{Caller, ControlNode, RemovedNode, Role, RoleBinding, Scope, Token, TokenKind};
 pub use apply::{Applied, Stamp};
 pub use cluster::{Cluster, ClusterSpec};
 pub use command::{Assign, Command, Context, Draft, HostProfile, Report, RequestId};

@@ -24,6 +24,8 @@ pub const RETRY_ATTEMPTS: u32 = 10;
 
 /// Most items of a command, and most resources one `Settle` touches.
 pub const ITEMS_MAX: usize = 4_096;
+/// How many removed control nodes are remembered one by one; the newest ids stay.
+pub const REMOVED_NODES_MAX: usize = 1_024;
 /// Most commands in a batch.
 pub const BATCH_MAX: usize = 500;
 /// Most entries of `waiting_on` shown.

@@ -59,6 +59,7 @@ impl State {
         self.nodes.forget_touched();
         self.tombstones.forget_touched();
         self.requests.forget_touched();
+        self.removed_nodes.forget_touched();
     }
 
     fn put_row(&mut self, key: Key, row: Row) {
@@ -88,6 +89,7 @@ impl State {
             (Key::Node(at), Row::Node(row)) => self.nodes.put_arc(at, row),
             (Key::Tombstone(a, b), Row::Tombstone(row)) => self.tombstones.put_arc((a, b), row),
             (Key::Request(at), Row::Request(row)) => self.requests.put_arc(at, row),
+            (Key::RemovedNode(at), Row::RemovedNode(row)) => self.removed_nodes.put_arc(at, row),
             (key, row) => debug_assert!(false, "row {row:?} under key {key:?}"),
         }
     }

@@ -2,10 +2,11 @@
 
 use crate::{
     Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey, Key,
-    Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp, Uid,
-    Workload,
+    Name, NodeId, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table,
+    Timestamp, Uid, Workload,
     hash::row_hash,
     index::{Pair, Triple},
+    limits::REMOVED_NODES_MAX,
 };
 use std::{
     hash::Hash,
@@ -231,6 +232,17 @@ impl State {
         here.max(at(Scope::Cluster))
     }
 
+    /// Whether a control node was removed and must not come back. When as many are remembered as may
+    /// be, those older than the oldest of them count as removed too, unless they are members.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        let forgotten = || {
+            let oldest = self.removed_nodes.iter().next().map(|(id, _)| *id);
+            let full = self.removed_nodes.len() >= REMOVED_NODES_MAX;
+            full && oldest.is_some_and(|oldest| node < oldest) && !self.nodes.contains(&node)
+        };
+        self.removed_nodes.contains(&node) || forgotten()
+    }
+
     /// Sum over all rows and the globals: equal on replicas with equal state. The Raft index is left
     /// out: it is not part of what commands decide.
     pub fn hash(&self) -> u128 {
@@ -256,7 +268,11 @@ impl State {
             self.nodes.hash(),
             self.tombstones.hash(),
         ];
-        row_hash(&(), &tables)
+        match self.removed_nodes.is_empty() {
+            // As it was before there was such a table: states stored then have this hash.
+            true => row_hash(&(), &tables),
+            false => row_hash(&(), &(tables, self.removed_nodes.hash())),
+        }
     }
 
     /// How many rows [`State::rows`] gives, without looking at any.
@@ -275,6 +291,7 @@ impl State {
             self.nodes.len(),
             self.tombstones.len(),
             self.requests.len(),
+            self.removed_nodes.len(),
         ];
         counts.iter().sum()
     }
@@ -310,6 +327,7 @@ impl State {
                 |id| Key::Request(crate::RequestId::clone(id)),
                 Row::Request,
             ))
+            .chain(each(&self.removed_nodes, |id| Key::RemovedNode(*id), Row::RemovedNode))
     }
 
     /// One row.
@@ -341,6 +359,7 @@ impl State {
                 self.tombstones.get_arc(&pair(a, b)).cloned().map(Row::Tombstone)
             }
             Key::Request(id) => self.requests.get_arc(id).cloned().map(Row::Request),
+            Key::RemovedNode(id) => self.removed_nodes.get_arc(id).cloned().map(Row::RemovedNode),
         }
     }
 }

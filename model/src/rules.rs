@@ -10,6 +10,8 @@ use crate::limits::DISPLAY_NAME_MAX;
 const RELEASED: u32 = 2;
 /// From this level on jobs are tried again on demand.
 pub(crate) const RULES_RETRY: u32 = 2;
+/// From this level on a control node that was removed is remembered, and refused when it comes back.
+pub(crate) const RULES_REMOVED_NODES: u32 = 2;
 /// The level that only builds with the feature `next-rules` know.
 const REHEARSED: u32 = RELEASED + 1;
 /// Most characters of a display name by the rehearsed level.

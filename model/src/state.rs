@@ -5,8 +5,8 @@
 
 use crate::{
     Assignment, Cluster, ControlNode, Deployment, DeploymentCluster, Digest, Host, Image, Job,
-    JobKey, Name, NodeId, Outcome, Package, RequestId, Revision, RoleBinding, Scope, Table, Tenant,
-    Timestamp, Token, Version,
+    JobKey, Name, NodeId, Outcome, Package, RemovedNode, RequestId, Revision, RoleBinding, Scope,
+    Table, Tenant, Timestamp, Token, Version,
     index::{Dirty, Index},
 };
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,8 @@ pub struct State {
     pub tombstones: Table<(Name, Name), Tombstone>,
     /// Answers given, by request id, for the idempotency window.
     pub requests: Table<RequestId, Outcome>,
+    /// Control nodes that were removed, so that none comes back.
+    pub removed_nodes: Table<NodeId, RemovedNode>,
     /// What is derived from the rows.
     pub(crate) index: Index,
     /// What the command under way has to look at before it ends; empty between commands.
@@ -126,6 +128,8 @@ pub enum Key {
     Tombstone(Name, Name),
     /// A remembered answer.
     Request(RequestId),
+    /// A control node that was removed.
+    RemovedNode(NodeId),
 }
 
 /// Any row. Appended only.
@@ -157,6 +161,8 @@ pub enum Row {
     Tombstone(Arc<Tombstone>),
     /// A remembered answer.
     Request(Arc<Outcome>),
+    /// A control node that was removed.
+    RemovedNode(Arc<RemovedNode>),
 }
 
 /// One row as a command left it.

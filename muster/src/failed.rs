@@ -67,6 +67,9 @@ fn of_serve(error: &ServeError) -> Option<Failure> {
         // These are transparent: they are no causes of their own.
         ServeError::Passport(error) => Some(of_passport(error)),
         ServeError::Join(error) => of_join(error),
+        ServeError::Removed { .. } => {
+            Some(Failure::of(exit::FAILED, "NODE_REMOVED", told(error), REMOVED).at("data"))
+        }
         ServeError::Storage(_) => of("DATA_FOLDER", "data", DATA_FOLDER),
         ServeError::Listen { .. } => of(
             "LISTEN",
@@ -81,6 +84,9 @@ fn of_serve(error: &ServeError) -> Option<Failure> {
         _ => of("NODE", "data", "read its log above; `muster serve` again goes on from its folder"),
     }
 }
+
+const REMOVED: &str = "empty its data folder and let it join anew, under a new id, with the command \
+    that `muster cluster add` prints";
 
 const DATA_FOLDER: &str =
     "see that no other process uses it, who may write to it, and how full it is";

@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Join the cluster that this token is of
     #[arg(long, value_name = "TOKEN", env = "MUSTER_TOKEN", hide_env_values = true)]
     join: Option<String>,
+    /// Copy only and do not vote, until `muster cluster promote`
+    #[arg(long, requires = "join")]
+    learner: bool,
     /// Settings file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -84,7 +87,8 @@ fn serve(arguments: Arguments, global: &console::Global) -> Result<()> {
                 let remedy = "give all of what `muster token create --kind node` printed";
                 Failure::usage(message, remedy).at("join")
             })?;
-            Begin::Join(Ticket { token, servers: global.server.clone() })
+            let (servers, learner) = (global.server.clone(), arguments.learner);
+            Begin::Join(Ticket { token, servers, learner })
         }
         (None, false) => Begin::Again,
     };

@@ -178,6 +178,11 @@ fn authorized(
     principal: Option<&Principal>,
     (requirement, tenant): (&Requirement, Option<&Name>),
 ) -> Result<(), Denied> {
+    if let Some(Principal::Node { id }) = principal
+        && state.was_removed(NodeId(*id))
+    {
+        return Err(Denied::Removed { node: *id });
+    }
     let scope = match (requirement.scope, principal, tenant) {
         (RequiredScope::Cluster, ..) => identity::RequiredScope::Cluster,
         (RequiredScope::Any, ..) | (RequiredScope::Tenant, _, None) => {

@@ -59,8 +59,8 @@ pub async fn bootstrap<D: Disk>(
     }
     let cluster_id = authority.cluster().to_string();
     let (node_id, peers, log) = (FIRST, Vec::new(), LogLife::New);
-    let format = FOLDER_FORMAT;
-    let node = NodeFile { format, cluster_id, node_id, bootstrap: true, peers, log };
+    let (format, learner) = (FOLDER_FORMAT, false);
+    let node = NodeFile { format, cluster_id, node_id, bootstrap: true, peers, learner, log };
     node.save(disk, &folders).await?;
     tracing::info!(cluster_id = node.cluster_id, "made a new cluster");
     Ok(())

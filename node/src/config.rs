@@ -127,6 +127,9 @@ pub struct ServerConfig {
     pub join_retry_ms: u64,
     /// Time for one try to join, in ms: catching up takes that long at most before it is asked again.
     pub join_ms: u64,
+    /// Time for the other control nodes to say how they are when somebody asks for the status of the
+    /// control plane, in ms.
+    pub status_ms: u64,
     /// Most entries an answer of `Inspect` holds.
     pub inspect_entries_max: usize,
 }
@@ -145,6 +148,7 @@ impl Default for ServerConfig {
             stop_ms: 5_000,
             join_retry_ms: 500,
             join_ms: 30_000,
+            status_ms: 1_000,
             inspect_entries_max: 10_000,
         }
     }
@@ -308,6 +312,7 @@ impl Config {
             ("server.token_ttl_ms", self.server.token_ttl_ms),
             ("server.join_ms", self.server.join_ms),
             ("server.join_retry_ms", self.server.join_retry_ms),
+            ("server.status_ms", self.server.status_ms),
             ("artifacts.sweep_ms", self.artifacts.sweep_ms),
             ("artifacts.push_ms", self.artifacts.push_ms),
             ("artifacts.ask_ms", self.artifacts.ask_ms),

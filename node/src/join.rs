@@ -30,6 +30,8 @@ pub struct Ticket {
     pub token: JoinToken,
     /// `host:port` of client ports of the cluster, tried in turn.
     pub servers: Vec<String>,
+    /// Whether the node is to learn only, until an operator promotes it.
+    pub learner: bool,
 }
 
 /// Why a node could not join.
@@ -95,8 +97,8 @@ impl<F: Fabric, D: Disk> Newcomer<'_, F, D> {
         authority.save(&folders.identity()).map_err(PassportError::from)?;
         let cluster_id = authority.cluster().to_string();
         let (node_id, log) = (NodeId(id), LogLife::New);
-        let format = FOLDER_FORMAT;
-        let node = NodeFile { format, cluster_id, node_id, bootstrap: false, peers, log };
+        let (format, bootstrap, learner) = (FOLDER_FORMAT, false, ticket.learner);
+        let node = NodeFile { format, cluster_id, node_id, bootstrap, peers, learner, log };
         node.save(self.disk, &folders).await?;
         tracing::info!(cluster_id = node.cluster_id, node = id, "joined a cluster");
         Ok(())

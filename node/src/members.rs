@@ -6,10 +6,9 @@
 use api::BoxFuture;
 use bytes::Bytes;
 use consensus::{
-    Error, Ledger, LedgerStatus, Member, Method, Peer, PeerService, RaftLedger, ServiceError,
-    StopReason,
+    Error, Ledger, LedgerStatus, Member, MemberChange, MemberRefusal, Method, Peer, PeerService,
+    RaftLedger, ServiceError, StopReason,
 };
-use model::NodeId;
 use tokio::time::Instant;
 
 /// What services ask of the Raft group.
@@ -20,13 +19,11 @@ pub trait Members: Send + Sync + 'static {
     /// Figures for an operator.
     fn status(&self) -> LedgerStatus;
 
-    /// Takes a node in, through whichever node leads; safe to repeat.
-    fn add_node(
-        &self,
-        id: NodeId,
-        peer: Peer,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<(), Error>>;
+    /// Changes the members or the leader, through whichever node leads; safe to repeat.
+    fn change(&self, change: MemberChange, deadline: Instant) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Says that this node was removed, as a peer told it: its ledger ends.
+    fn note_removed(&self);
 
     /// Stops this node's part in the group for good: the cluster will not have it as it is.
     fn halt(&self, reason: StopReason);
@@ -59,13 +56,12 @@ impl Members for RaftMembers {
         self.ledger.status()
     }
 
-    fn add_node(
-        &self,
-        id: NodeId,
-        peer: Peer,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.ledger.add_node(id, peer, deadline))
+    fn change(&self, change: MemberChange, deadline: Instant) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.ledger.change_members(change, deadline))
+    }
+
+    fn note_removed(&self) {
+        self.ledger.note_removed();
     }
 
     fn halt(&self, reason: StopReason) {
@@ -96,16 +92,26 @@ impl<L: Ledger> Members for Alone<L> {
         LedgerStatus { term: 1, leader, ..LedgerStatus::default() }
     }
 
-    fn add_node(
-        &self,
-        _id: NodeId,
-        _peer: Peer,
-        _deadline: Instant,
-    ) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn change(&self, change: MemberChange, _: Instant) -> BoxFuture<'_, Result<(), Error>> {
+        let me = self.0.node_id();
+        let refused = match change {
+            MemberChange::Add { .. } | MemberChange::Learn { .. } => None,
+            MemberChange::Demote { id, .. } | MemberChange::Remove { id } if id == me => {
+                Some(MemberRefusal::LastVoter { node: id })
+            }
+            MemberChange::Demote { .. } | MemberChange::Remove { .. } => None,
+            MemberChange::Promote { id } | MemberChange::Transfer { to: Some(id), .. } => {
+                (id != me).then_some(MemberRefusal::Unknown { node: id })
+            }
+            MemberChange::Transfer { to: None, .. } => Some(MemberRefusal::NobodyElse),
+        };
+        let answer = refused.map_or(Ok(()), |refused| Err(refused.into()));
+        Box::pin(std::future::ready(answer))
     }
 
     fn halt(&self, _reason: StopReason) {}
+
+    fn note_removed(&self) {}
 
     fn handle(&self, _method: Method, _body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
         let alone = ServiceError::Stopped("this node has no peers".to_owned());

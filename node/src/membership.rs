@@ -4,9 +4,12 @@
 //! first rows, a newcomer asks to be taken in, a node that moved says where it is.
 
 use crate::{Shared, bootstrap::FIRST_OPERATOR, members::Members, passport::NodeFile, refusal};
-use api::v1::{self, join_client::JoinClient};
-use consensus::{Ledger, Peer, StopReason};
-use model::{Caller, Command, Name, Role, Scope};
+use api::{
+    status::ClientError,
+    v1::{self, join_client::JoinClient},
+};
+use consensus::{Ledger, MemberChange, Peer, StopReason};
+use model::{Caller, Command, Name, Role, Scope, rejection::Code};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tonic::{Status, transport::Channel};
@@ -42,6 +45,9 @@ impl<L: Ledger> Membership<L> {
                     return;
                 }
                 tracing::info!(error = %status, "this node is not settled in its cluster yet");
+                if ClientError::from(status).reason == Code::NodeRemoved.as_str() {
+                    return self.members.note_removed();
+                }
             }
             tokio::select! {
                 biased;
@@ -54,13 +60,22 @@ impl<L: Ledger> Membership<L> {
 
     /// Whether the group and the state have this node where it is.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_voter() && self.is_known()
+        self.is_member() && self.is_known()
     }
 
-    fn is_voter(&self) -> bool {
-        let me = self.shared.node_id;
+    /// Whether the group has this node here, as a voter unless it is to learn only.
+    fn is_member(&self) -> bool {
+        let (me, learner) = (self.shared.node_id, self.node.learner);
         let members = self.members.members();
-        members.iter().any(|member| member.id == me && member.voter && member.peer == self.here)
+        members.iter().any(|it| it.id == me && (it.voter || learner) && it.peer == self.here)
+    }
+
+    fn in_group(&self) -> MemberChange {
+        let (id, peer) = (self.shared.node_id, self.here.clone());
+        match self.node.learner {
+            true => MemberChange::Learn { id, peer },
+            false => MemberChange::Add { id, peer },
+        }
     }
 
     fn is_known(&self) -> bool {
@@ -77,13 +92,14 @@ impl<L: Ledger> Membership<L> {
     pub(crate) async fn step(&self) -> Result<(), Status> {
         let me = self.shared.node_id;
         let deadline = Instant::now() + Duration::from_millis(self.shared.config.server.join_ms);
-        if !self.is_voter() {
+        if !self.is_member() {
             let led = self.shared.ledger.leadership().borrow().leader.is_some();
-            let belongs = self.members.members().iter().any(|member| member.id == me);
+            let members = self.members.members();
+            let belongs = members.iter().any(|member| member.id == me);
             if led && belongs {
-                let moved = self.members.add_node(me, self.here.clone(), deadline).await;
+                let moved = self.members.change(self.in_group(), deadline).await;
                 moved.map_err(|error| refusal::of_ledger(&error))?;
-            } else if !self.node.bootstrap {
+            } else if !self.node.bootstrap || members.iter().any(|member| member.id != me) {
                 return self.ask_peers().await;
             }
         }
@@ -131,6 +147,7 @@ impl<L: Ledger> Membership<L> {
             peer_addr: self.here.peer_addr.clone(),
             client_addr: self.here.client_addr.clone(),
             rules_max: self.shared.config.raft.rules_max,
+            learner: self.node.learner,
         };
         let mut last = Status::unavailable("no other control node is known");
         for addr in addrs {

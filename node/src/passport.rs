@@ -46,6 +46,9 @@ pub struct NodeFile {
     pub bootstrap: bool,
     /// Peer addresses of nodes known when it joined, to ask for membership.
     pub peers: Vec<String>,
+    /// Whether it is to learn only, until an operator promotes it.
+    #[serde(default)]
+    pub learner: bool,
     /// Whether there must be a Raft log. A folder from before this was noted has one.
     #[serde(default)]
     pub log: LogLife,

@@ -1,8 +1,8 @@
 //! What a caller is told when it does not get what it asked for, as the errors of `api::status`.
 
-use consensus::Error;
+use consensus::{Error, MemberRefusal};
 use identity::Denied;
-use model::{Class, Rejection, Revision};
+use model::{Class, NodeId, Rejection, Revision, rejection::Code as RejectionCode};
 use std::collections::BTreeMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -36,6 +36,52 @@ pub fn of_ledger(error: &Error) -> Status {
         Error::Unknown => api::status::unknown_outcome(),
         Error::Disputed => api::status::state_disputed(),
         Error::TooLarge { bytes, max } => api::status::command_too_large(*bytes, *max),
+        Error::Members(refused) => of_rejection(&of_members(refused)),
+    }
+}
+
+/// Why the members stay as they are.
+fn of_members(refused: &MemberRefusal) -> Rejection {
+    use api::reason;
+    let message = refused.to_string();
+    let failed = |code, remedy| refusal(Class::FailedPrecondition, code, &message, remedy);
+    match refused {
+        MemberRefusal::Unknown { node } => {
+            RejectionCode::UnknownNode.reject(message).with("node", node)
+        }
+        MemberRefusal::Removed { node } => removed(*node),
+        MemberRefusal::LastVoter { node } => {
+            RejectionCode::LastNode.reject(message).with("node", node)
+        }
+        MemberRefusal::Learner { node } => {
+            failed(reason::LEARNER, "promote it first, or name a voter").with("node", node)
+        }
+        MemberRefusal::Silent { node } => {
+            failed(reason::NODE_SILENT, "see that it runs and can be reached").with("node", node)
+        }
+        MemberRefusal::Lagging { node, lag, max } => failed(
+            reason::NOT_CAUGHT_UP,
+            "wait until it has caught up: see `muster cluster status`",
+        )
+        .with("node", node)
+        .with("lag", lag)
+        .with("max", max),
+        MemberRefusal::NoQuorum { node, voters, up, needed } => {
+            let remedy = "bring the others back first, or add a node; --force removes it all the \
+                same, and nothing can be written until enough of the others are back";
+            failed(reason::QUORUM_AT_RISK, remedy)
+                .with("node", node)
+                .with("voters", voters)
+                .with("up", up)
+                .with("needed", needed)
+        }
+        MemberRefusal::NobodyElse => {
+            failed(reason::NO_SUCCESSOR, "bring another voter back, or add one")
+        }
+        MemberRefusal::NotTakenOver { node } => {
+            let remedy = "see who leads now with `muster cluster status`, and ask again";
+            refusal(Class::Aborted, reason::NOT_TAKEN_OVER, &message, remedy).with("node", node)
+        }
     }
 }
 
@@ -49,6 +95,7 @@ pub fn of_denied(denied: Denied) -> Status {
             (Class::PermissionDenied, CALLER, "use the identity this method is for")
         }
         Denied::NotVisible => return of_rejection(&not_visible()),
+        Denied::Removed { node } => return of_rejection(&removed(NodeId(node))),
         Denied::Role { .. } => {
             (Class::PermissionDenied, ROLE, "ask an admin of the cluster to bind you a role")
         }
@@ -66,6 +113,12 @@ pub fn refusal(class: Class, code: &str, message: &str, remedy: &str) -> Rejecti
         remedy: remedy.to_owned(),
         details: BTreeMap::new(),
     }
+}
+
+/// PERMISSION_DENIED `NODE_REMOVED`: what a control node is told that was removed.
+pub fn removed(node: NodeId) -> Rejection {
+    let message = format!("node {node} was removed from the cluster");
+    RejectionCode::NodeRemoved.reject(message).with("node", node)
 }
 
 /// OUT_OF_RANGE `PAGE_EXPIRED`.

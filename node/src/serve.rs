@@ -117,6 +117,7 @@ pub async fn serve(
     match ended {
         None => Ok(()),
         Some(reason @ StopReason::RulesUnknown { .. }) => Err(StartError::Rules(reason).into()),
+        Some(StopReason::Removed { node }) => Err(ServeError::Removed { node }),
         Some(reason) => Err(ServeError::Stopped { reason: reason.to_string() }),
     }
 }
@@ -214,7 +215,7 @@ impl Node {
         &self.shared
     }
 
-    /// Resolves when the node is a voter that the state knows by its addresses.
+    /// Resolves when the node is a member that the state knows by its addresses.
     pub async fn settled(&mut self) {
         tokio::select! {
             biased;
@@ -228,9 +229,11 @@ impl Node {
         self.shared.ledger.stopped().await
     }
 
-    /// Ends calls and sessions, hands leadership over, and stops.
+    /// Hands leadership over, ends calls and sessions, and stops. Leadership goes first: what is still
+    /// under way here then goes to the next leader, and the others never wait for this one.
     pub async fn stop(self) {
         let limit = Duration::from_millis(self.shared.config.server.stop_ms);
+        self.shared.ledger.hand_over().await;
         self.shared.stop.cancel();
         self.membership.abort();
         end(self.client_port, limit, "client").await;

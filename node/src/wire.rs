@@ -8,6 +8,7 @@ use api::{
     Fabric,
     fabric::WireConfig,
     limits::PEER_BYTES_MAX,
+    status::ClientError,
     v1::{self, forward_client::ForwardClient, raft_client::RaftClient},
 };
 use bytes::Bytes;
@@ -70,7 +71,11 @@ impl<F: Fabric> Transport for GrpcTransport<F> {
                 Ok(Ok(payload)) => Ok(payload),
                 Ok(Err(status)) => {
                     let error = error_of(&to, &status);
-                    if !matches!(error, TransportError::Refused { .. }) {
+                    let answered = matches!(
+                        error,
+                        TransportError::Refused { .. } | TransportError::Removed { .. }
+                    );
+                    if !answered {
                         this.forget(&to);
                     }
                     Err(error)
@@ -115,7 +120,11 @@ async fn send(channel: Channel, method: Method, payload: Bytes) -> Result<Bytes,
 /// Certainly not delivered, certainly not carried out, or unknown.
 fn error_of(to: &Target, status: &Status) -> TransportError {
     let (to, reason) = (to.id, status.message().to_owned());
+    let removed = model::rejection::Code::NodeRemoved.as_str();
     match status.code() {
+        Code::PermissionDenied if ClientError::from(status.clone()).reason == removed => {
+            TransportError::Removed { to }
+        }
         Code::FailedPrecondition
         | Code::PermissionDenied
         | Code::Unauthenticated

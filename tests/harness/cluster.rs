@@ -86,6 +86,62 @@ impl Cluster {
         cluster
     }
 
+    /// Lets one more node join, as `cluster add` says; its index. With `--learner` it only copies.
+    ///
+    /// # Panics
+    /// When it is no member within a minute.
+    pub fn grow(&mut self, flags: &[&str]) -> usize {
+        let mut arguments = vec!["cluster", "add", "-o", "json"];
+        arguments.extend_from_slice(flags);
+        let made = self.cli(&arguments).json();
+        let token = made["token"].as_str().expect("a token").to_owned();
+        let servers: Vec<_> = made["servers"].as_array().expect("servers").iter().collect();
+        let servers: Vec<_> = servers.iter().filter_map(|server| server.as_str()).collect();
+        let mut join = vec!["--join".to_owned(), token, "--server".to_owned(), servers.join(",")];
+        join.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.add_node(&join);
+        let index = self.nodes.len() - 1;
+        let role = if flags.contains(&"--learner") { "learner" } else { "voter" };
+        until(&format!("node-{} is a {role}", index + 1), 60, || self.role(index) == role);
+        index
+    }
+
+    /// The id of a node, as its folder says.
+    ///
+    /// # Panics
+    /// When the folder does not say.
+    pub fn node_id(&self, index: usize) -> u64 {
+        let path = self.nodes[index].folder.join("identity/node.json");
+        let text = fs::read_to_string(path).expect("the node has papers");
+        let papers: serde_json::Value = serde_json::from_str(&text).expect("they can be read");
+        papers["node_id"].as_u64().expect("they name it")
+    }
+
+    /// What `cluster status` says.
+    pub fn status(&self) -> serde_json::Value {
+        self.cli(&["cluster", "status", "-o", "json"]).json()
+    }
+
+    /// The part a node has in the cluster, as `cluster status` says; empty for none.
+    pub fn role(&self, index: usize) -> String {
+        let id = self.node_id(index);
+        let status = self.status();
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let member = members.iter().find(|it| number(&it["id"]) == Some(id));
+        member.and_then(|it| it["role"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a node has ended by itself; its exit code.
+    ///
+    /// # Panics
+    /// When it is down already, or does not end within half a minute.
+    pub fn ended(&mut self, index: usize) -> i32 {
+        let process = self.nodes[index].process.as_mut().expect("the node runs");
+        let code = until_some("the node ends", 30, || process.ended());
+        self.nodes[index].process = None;
+        code
+    }
+
     /// Replaces the environment of processes that are started from now on.
     pub fn set_env(&mut self, env: BTreeMap<String, String>) {
         self.settings.env = env;
@@ -200,12 +256,9 @@ impl Cluster {
         until_some("there is a leader", 30, || {
             let status = self.cli(&["cluster", "status", "-o", "json"]);
             let status: serde_json::Value = serde_json::from_str(&status.stdout).ok()?;
-            let id =
-                status["leader"].as_u64().or_else(|| status["leader"].as_str()?.parse().ok())?;
+            let id = number(&status["leader"])?;
             let members = status["members"].as_array()?;
-            let leader = members.iter().find(|it| {
-                it["id"].as_u64().or_else(|| it["id"].as_str()?.parse().ok()) == Some(id)
-            })?;
+            let leader = members.iter().find(|it| number(&it["id"]) == Some(id))?;
             let addr = leader["client_addr"].as_str()?;
             (0..self.nodes.len()).find(|index| self.client_addr(*index) == addr)
         })
@@ -315,6 +368,11 @@ impl Drop for Cluster {
             show_logs(self.root.path());
         }
     }
+}
+
+/// A whole number of the API, which JSON has as a text.
+pub fn number(value: &serde_json::Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Ends of all logs, where a failing test shows them.

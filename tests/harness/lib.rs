@@ -6,6 +6,7 @@
 
 mod cluster;
 pub mod history;
+mod load;
 pub mod operator;
 pub mod power;
 mod process;
@@ -13,7 +14,8 @@ mod ticks;
 mod wait;
 mod writers;
 
-pub use cluster::{Agent, Cluster, Node, Settings};
+pub use cluster::{Agent, Cluster, Node, Settings, number};
+pub use load::{Load, Told};
 pub use operator::{Change, Operator};
 pub use process::{Answer, Process};
 pub use ticks::{Overlap, Ticks};

@@ -38,6 +38,14 @@ impl Operator {
     /// # Panics
     /// When the operator's certificate cannot be read.
     pub fn open(cluster: &Cluster) -> Self {
+        Self::open_for(cluster, cluster.nodes.len())
+    }
+
+    /// The same for a cluster that will have `nodes` control nodes.
+    ///
+    /// # Panics
+    /// When the operator's certificate cannot be read.
+    pub fn open_for(cluster: &Cluster, nodes: usize) -> Self {
         let bundle = CertificateBundle::load(&cluster.nodes[0].folder.join("admin")).unwrap();
         let tls = identity::client_config(bundle.trust(), Some(&bundle), Arc::new(now_ms)).unwrap();
         let dial = |index: usize| {
@@ -52,7 +60,7 @@ impl Operator {
             let (tcp, addr) = (Tcp::new(TcpConfig::default()), cluster.client_addr(index));
             api::fabric::channel(&tcp, &addr, wrap, WireConfig::default()).unwrap()
         };
-        Self { nodes: (0..cluster.nodes.len()).map(dial).collect(), limit: Duration::from_secs(3) }
+        Self { nodes: (0..nodes).map(dial).collect(), limit: Duration::from_secs(3) }
     }
 
     /// Number of control nodes.
@@ -119,14 +127,29 @@ impl Operator {
     }
 }
 
-/// A change that was answered with an error is certainly not done only where the error says so.
+/// A change that was answered with an error is certainly not done only where the error says so, or where
+/// there was no connection to send it by.
 fn refused_or_unknown(status: Status) -> Change {
+    let never_sent = never_connected(&status);
     let error = ClientError::from(status);
     let text = format!("{} {}", error.reason, error.message);
-    match error.certainly_not_done {
+    match error.certainly_not_done || never_sent {
         true => Change::Refused(text),
         false => Change::Unknown(text),
     }
+}
+
+/// Whether a request never left for want of a connection.
+fn never_connected(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        // The second is what hyper says of a request that waited for a connection that was closed.
+        if error.is::<tonic::ConnectError>() || error.to_string() == "operation was canceled" {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates are checked against the wall clock")]

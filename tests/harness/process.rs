@@ -56,6 +56,15 @@ impl Process {
         self.child.wait().expect("it can be waited for");
     }
 
+    /// The exit code of a process that has ended by itself, -1 if a signal ended it.
+    ///
+    /// # Panics
+    /// When the process table does not answer.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("it can be asked")?;
+        Some(status.code().unwrap_or(-1))
+    }
+
     /// Whether it still runs.
     ///
     /// # Panics

@@ -13,6 +13,7 @@ mod isolation;
 mod jepsen;
 mod load;
 mod loss;
+mod membership;
 mod outages;
 mod overload;
 mod power_cut;

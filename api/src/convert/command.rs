@@ -31,7 +31,11 @@ pub fn delete(kind: v1::Kind, request: &v1::DeleteRequest) -> Read<Command> {
         Key::Binding(operator, scope) => Command::UnbindRole { operator, scope },
         Key::Token(id) => Command::RevokeToken { id },
         Key::Node(id) => Command::RemoveNode { id },
-        Key::DeploymentCluster(..) | Key::Job(_) | Key::Tombstone(..) | Key::Request(_) => {
+        Key::DeploymentCluster(..)
+        | Key::Job(_)
+        | Key::Tombstone(..)
+        | Key::Request(_)
+        | Key::RemovedNode(_) => {
             let message =
                 "resource names a thing that follows from others and is not deleted alone";
             return Err(bad_field("resource", message, "delete the deployment it follows from"));

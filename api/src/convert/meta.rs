@@ -83,7 +83,8 @@ fn own_name(key: &Key) -> Option<String> {
         | Key::DeploymentCluster(..)
         | Key::Job(_)
         | Key::Tombstone(..)
-        | Key::Request(_) => return None,
+        | Key::Request(_)
+        | Key::RemovedNode(_) => return None,
     })
 }
 

@@ -31,7 +31,8 @@ pub enum StartError {
     /// given and entries that were acknowledged, so that this node must not vote again.
     #[error(
         "the raft log in {} cannot be trusted: {detail}; this node must not vote again under its id: \
-         remove its data folder and join it anew with a join token, or, if it was the only node, \
+         remove its data folder and join it anew with what `muster cluster add` prints, and remove the \
+         old id with `muster cluster remove`; or, if it was the only node, \
          restore its whole data folder from a backup", dir.display()
     )]
     LogLost {

@@ -47,6 +47,8 @@ pub(super) struct Net {
     deaf: Mutex<BTreeSet<NodeId>>,
     /// What these take from the log is not answered.
     mute: Mutex<BTreeSet<NodeId>>,
+    /// Calls of these are answered with word that they were removed.
+    barred: Mutex<BTreeSet<NodeId>>,
     /// Answers to proposals that are lost after they were carried out.
     pub(super) lose_answers: AtomicBool,
     /// Calls by method.
@@ -70,6 +72,10 @@ impl Net {
 
     pub(super) fn mute(&self, id: NodeId) {
         self.mute.lock().unwrap().insert(id);
+    }
+
+    pub(super) fn bar(&self, id: NodeId) {
+        self.barred.lock().unwrap().insert(id);
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
@@ -106,6 +112,9 @@ impl Transport for Wire {
                 let reason = "connection refused".to_owned();
                 return Err(TransportError::Unreachable { to, reason });
             };
+            if net.barred.lock().unwrap().contains(&me) {
+                return Err(TransportError::Removed { to });
+            }
             let answer = tokio::time::timeout_at(deadline, service.handle(method, body)).await;
             let answer = match answer {
                 Err(_) => return Err(lost()),

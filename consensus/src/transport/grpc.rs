@@ -9,6 +9,7 @@ use api::{
     Fabric,
     fabric::{AddressError, WireConfig, channel, plain},
     limits::PEER_BYTES_MAX,
+    status::ClientError,
     v1::{PeerPayload, SnapshotPart, forward_client::ForwardClient, raft_client::RaftClient},
 };
 use bytes::Bytes;
@@ -126,6 +127,7 @@ impl Transport for GrpcTransport {
             match tokio::time::timeout_at(deadline, send(channel, method, body)).await {
                 Ok(Ok(response)) => Ok(response.into_inner().payload),
                 Ok(Err(status)) => Err(match failure(&status) {
+                    Failure::Removed => TransportError::Removed { to: id },
                     Failure::Refused => {
                         TransportError::Refused { to: id, reason: status.message().to_owned() }
                     }
@@ -179,6 +181,7 @@ async fn send(
 }
 
 enum Failure {
+    Removed,
     Refused,
     Unreachable,
     Lost,
@@ -195,7 +198,11 @@ fn failure(status: &Status) -> Failure {
         }
         source = error.source();
     }
+    let removed = model::rejection::Code::NodeRemoved.as_str();
     match status.code() {
+        Code::PermissionDenied if ClientError::from(status.clone()).reason == removed => {
+            Failure::Removed
+        }
         // What the peer's own service, or the guard in front of it, says without doing anything.
         REFUSED | Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented
             if status.source().is_none() =>

@@ -2,7 +2,7 @@
 
 use crate::{
     client::request_id,
-    command::{Session, apply, get, inspect, rules},
+    command::{Session, apply, get, members, rules},
     document,
     failure::Failure,
     noun::{Noun, Query},
@@ -146,12 +146,9 @@ pub enum ClusterVerb {
     },
     /// Raises the rules level, where the leader is not to do it by itself
     RaiseRules(rules::Arguments),
-    /// Lists the control nodes
-    #[command(after_help = "Examples:\n  muster cluster members\n  muster cluster members -o json")]
-    Members,
-    /// Shows who leads the control nodes, and how far each is
-    #[command(after_help = "Examples:\n  muster cluster status")]
-    Status,
+    /// Verbs about the control nodes.
+    #[command(flatten)]
+    Nodes(members::Verb),
 }
 
 /// A host to cordon or uncordon.
@@ -240,8 +237,7 @@ pub(super) async fn cluster(session: &Session, verb: ClusterVerb) -> Result<(), 
         ClusterVerb::Get { name } => get::one(session, Noun::Cluster, &name).await,
         ClusterVerb::Delete { name, force } => remove(session, Noun::Cluster, &name, force).await,
         ClusterVerb::RaiseRules(arguments) => rules::run(session, &arguments).await,
-        ClusterVerb::Members => get::list(session, Noun::Node, Query::default()).await,
-        ClusterVerb::Status => inspect::control_plane(session).await,
+        ClusterVerb::Nodes(verb) => members::run(session, verb).await,
     }
 }
 

@@ -1,9 +1,9 @@
-//! `muster inspect`, `muster cluster status`: what a control node says of itself and of the others.
+//! `muster inspect`: what a control node says of itself.
 
 use crate::{
     command::Session,
     failure::Failure,
-    render::{Column, number, word},
+    render::{Column, word},
 };
 use api::v1;
 use serde_json::{Value, json};
@@ -102,41 +102,4 @@ fn write_tree(tree: &v1::InspectTree, depth: usize, text: &mut String) {
     for child in &tree.children {
         write_tree(child, depth + 1, text);
     }
-}
-
-pub(super) async fn control_plane(session: &Session) -> Result<(), Failure> {
-    let status = session
-        .client
-        .call(|channel| async move {
-            v1::control_plane_client::ControlPlaneClient::new(channel)
-                .get_status(v1::GetControlPlaneStatusRequest {})
-                .await
-        })
-        .await?;
-    let document = session.client.json(&status)?;
-    if session.printer.is_structured() {
-        return session.printer.document(&document);
-    }
-    let mut text = format!(
-        "cluster {}, term {}, revision {}, rules {}, as node {} sees it\n",
-        status.cluster_id, status.term, status.revision, status.rules, status.answered_by
-    );
-    text.push_str(&format!(
-        "{:<5}{:<10}{:<7}{:<23}{:<23}HOLDS INDEX\n",
-        "ID", "ROLE", "ALIVE", "CLIENT ADDRESS", "PEER ADDRESS"
-    ));
-    for member in document["members"].as_array().into_iter().flatten() {
-        let word = |name: &str| member[name].as_str().unwrap_or("-").to_owned();
-        let alive = if member["alive"].as_bool().unwrap_or(false) { "yes" } else { "no" };
-        let index = &member["matched_index"];
-        let index = if index.is_null() { "-".to_owned() } else { number(index).to_string() };
-        text.push_str(&format!(
-            "{:<5}{:<10}{alive:<7}{:<23}{:<23}{index}\n",
-            number(&member["id"]),
-            word("role"),
-            word("client_addr"),
-            word("peer_addr"),
-        ));
-    }
-    session.printer.text(&text)
 }

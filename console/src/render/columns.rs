@@ -148,6 +148,36 @@ pub(crate) fn job_name(job: &Value) -> String {
     resource.splitn(4, '/').nth(3).unwrap_or(resource).to_owned()
 }
 
+/// Columns of the members of the control plane.
+pub(crate) fn member_columns() -> &'static [Column] {
+    MEMBER
+}
+
+const MEMBER: &[Column] = &[
+    column("ID", |it| word(&it["id"])),
+    column("NAME", |it| word(&it["name"])),
+    column("ROLE", |it| word(&it["role"])),
+    column("STATE", member_state),
+    column("CLIENT ADDRESS", |it| word(&it["client_addr"])),
+    column("PEER ADDRESS", |it| word(&it["peer_addr"])),
+    column("LAG", |it| word(&it["lag"])),
+    column("REVISION", |it| word(&it["applied_revision"])),
+    column("VERSION", |it| word(&it["version"])),
+    column("RULES", |it| match number(&it["rules_max"]) {
+        0 => "-".to_owned(),
+        level => format!("1-{level}"),
+    }),
+];
+
+/// Whether a member answers, and since when the leader has not heard it.
+fn member_state(member: &Value) -> String {
+    let answers = if member["answers"] == true { "up" } else { "no answer" };
+    match &member["lost_since"] {
+        Value::Null => answers.to_owned(),
+        since => format!("{answers}, lost {}", age(since)),
+    }
+}
+
 fn contact(host: &Value) -> String {
     let state = word(&host["contact"]["state"]);
     if host["contact"]["since"].is_null() {

@@ -47,6 +47,7 @@ fn word(answer: Result<Grant, Denied>) -> &'static str {
         Err(Denied::Caller { .. }) => "kind",
         Err(Denied::NotVisible) => "none",
         Err(Denied::Role { .. }) => "role",
+        Err(Denied::Removed { .. }) => "removed",
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn meta<'a>(state: &'a State, key: &Key) -> Option<&'a Meta> {
         | Key::Token(..)
         | Key::Node(..)
         | Key::Tombstone(..)
-        | Key::Request(..) => None,
+        | Key::Request(..)
+        | Key::RemovedNode(..) => None,
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn waiting_on(state: &State, key: &Key) -> Vec<String> {
         | Key::Token(..)
         | Key::Node(..)
         | Key::Tombstone(..)
-        | Key::Request(..) => Vec::new(),
+        | Key::Request(..)
+        | Key::RemovedNode(..) => Vec::new(),
     }
 }

@@ -41,6 +41,7 @@ impl fmt::Display for Key {
             Self::Node(id) => write!(f, "node {id}"),
             Self::Tombstone(tenant, host) => write!(f, "tombstone {tenant}/{host}"),
             Self::Request(id) => write!(f, "request {:032x}", id.unique),
+            Self::RemovedNode(id) => write!(f, "removed node {id}"),
         }
     }
 }

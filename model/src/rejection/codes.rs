@@ -103,6 +103,8 @@ codes! {
     TokenKind, "TOKEN_KIND", Unauthenticated, "use a token made for this purpose";
     LastAdmin, "LAST_ADMIN", FailedPrecondition, "make another operator admin first";
     LastNode, "LAST_NODE", FailedPrecondition, "add another control node first";
+    NodeRemoved, "NODE_REMOVED", PermissionDenied,
+        "remove its data folder and join it anew with a token: `muster cluster add` makes one";
     RulesUnknown, "RULES_UNKNOWN", FailedPrecondition,
         "upgrade or remove the control nodes that do not know the level";
     RulesBackwards, "RULES_BACKWARDS", FailedPrecondition, "keep the level: it only rises";

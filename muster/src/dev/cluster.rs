@@ -125,9 +125,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts again what ends: users are told to kill what they like.
+    /// Starts again what ends, unless it was removed: users are told to kill what they like.
     pub(crate) async fn watch(&mut self) -> Result<()> {
         loop {
+            for index in (0..self.nodes.len()).rev() {
+                if self.nodes[index].was_removed()? {
+                    say(&format!("{} was removed from its cluster", self.nodes[index].name));
+                    self.nodes.remove(index);
+                }
+            }
             for member in self.nodes.iter_mut().chain(&mut self.agents) {
                 if let Some(what) = member.revive()? {
                     say(&what);

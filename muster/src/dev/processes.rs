@@ -58,6 +58,12 @@ impl Member {
         })
     }
 
+    /// Whether it was a control node that was removed from its cluster: it would only end again.
+    pub(crate) fn was_removed(&mut self) -> Result<bool> {
+        let status = self.child.try_wait().context("look at a child")?;
+        Ok(status.and_then(|status| status.code()) == Some(i32::from(exit::FAILED)))
+    }
+
     /// Starts it again if it has ended; says how it ended.
     pub(crate) fn revive(&mut self) -> Result<Option<String>> {
         let Some(status) = self.child.try_wait().context("look at a child")? else {

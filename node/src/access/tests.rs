@@ -16,7 +16,7 @@ use api::{
 use consensus::Ledger;
 use futures::{StreamExt, stream};
 use identity::{CertificateRequest, JoinToken, Principal};
-use model::{Caller, Command, Role, Scope, TokenKind};
+use model::{Caller, Command, NodeId, Role, Scope, TokenKind};
 use std::fmt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -344,9 +344,10 @@ async fn call(node: &TestNode, path: &str, channel: Channel, new: &str) -> Resul
     match service {
         "Tenants" | "Hosts" | "Clusters" => fleet(node, path, channel, new).await,
         "Images" | "Packages" | "Deployments" | "Jobs" => content(node, path, channel, new).await,
-        "RoleBindings" | "Tokens" | "Nodes" | "ControlPlane" | "Enrol" | "Inspect" => {
+        "RoleBindings" | "Tokens" | "Nodes" | "Enrol" | "Inspect" => {
             cluster_wide(node, path, channel, new).await
         }
+        "ControlPlane" => control_plane(node, path, channel).await,
         "Apply" | "Watch" | "Agents" | "Logs" | "Artifacts" => streams(path, channel, new).await,
         _ => peers(path, channel).await,
     }
@@ -570,14 +571,6 @@ async fn cluster_wide(
             ask!(channel, tokens_client::TokensClient.revoke(asked))
         }
         "/muster.v1.Nodes/List" => ask!(channel, nodes_client::NodesClient.list(list(""))),
-        "/muster.v1.ControlPlane/GetStatus" => {
-            let asked = v1::GetControlPlaneStatusRequest {};
-            ask!(channel, control_plane_client::ControlPlaneClient.get_status(asked))
-        }
-        "/muster.v1.ControlPlane/RaiseRules" => {
-            let asked = v1::RaiseRulesRequest { validate_only: true, ..Default::default() };
-            ask!(channel, control_plane_client::ControlPlaneClient.raise_rules(asked))
-        }
         "/muster.v1.Enrol/GetAuthority" => {
             let asked = v1::GetAuthorityRequest {};
             ask!(channel, enrol_client::EnrolClient.get_authority(asked))
@@ -603,6 +596,74 @@ async fn cluster_wide(
         }
         _ => panic!("{path} has no request in this test"),
     }
+}
+
+async fn control_plane(node: &TestNode, path: &str, channel: Channel) -> Result<(), Status> {
+    match path {
+        "/muster.v1.ControlPlane/GetStatus" => {
+            let asked = v1::GetControlPlaneStatusRequest {};
+            ask!(channel, control_plane_client::ControlPlaneClient.get_status(asked))
+        }
+        "/muster.v1.ControlPlane/RaiseRules" => {
+            let asked = v1::RaiseRulesRequest { validate_only: true, ..Default::default() };
+            ask!(channel, control_plane_client::ControlPlaneClient.raise_rules(asked))
+        }
+        "/muster.v1.ControlPlane/Promote" => {
+            let asked = v1::PromoteNodeRequest { node: 1 };
+            ask!(channel, control_plane_client::ControlPlaneClient.promote(asked))
+        }
+        "/muster.v1.ControlPlane/Remove" => {
+            for id in [5, 6] {
+                node.decide_as(Caller::System, control_node(id)).await;
+            }
+            let asked = v1::RemoveNodeRequest { node: 5, force: false };
+            ask!(channel, control_plane_client::ControlPlaneClient.remove(asked))
+        }
+        "/muster.v1.ControlPlane/TransferLeader" => {
+            let asked = v1::TransferLeaderRequest { node: Some(1) };
+            ask!(channel, control_plane_client::ControlPlaneClient.transfer_leader(asked))
+        }
+        _ => panic!("{path} has no request in this test"),
+    }
+}
+
+fn control_node(id: u64) -> Command {
+    let (peer_addr, client_addr) = (format!("p{id}:1"), format!("c{id}:1"));
+    let rules_max = model::RULES_MAX;
+    Command::ApplyNode { id: NodeId(id), peer_addr, client_addr, rules_max }
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_removed_node_opens_nothing() {
+    let node = TestNode::start().await;
+    node.decide_as(Caller::System, control_node(1)).await;
+    node.decide_as(Caller::System, control_node(2)).await;
+    let level = Command::RaiseRules { level: model::RULES_MAX };
+    node.decide_as(Caller::System, level).await;
+    let two = Some(Principal::Node { id: 2 });
+    let (peer, client) = (node.peer(two.clone()), node.client(two));
+    let pre_vote = || ask_pre_vote(peer.clone());
+    assert_eq!(pre_vote().await.unwrap_err().code(), Code::FailedPrecondition, "it gets through");
+    node.decide(Command::RemoveNode { id: NodeId(2) }).await;
+    let asked = v1::JoinRequest { node_id: 2, ..Default::default() };
+    let mut refusals = vec![pre_vote().await];
+    refusals.push(ask!(peer, join_client::JoinClient.join(asked)));
+    let asked = v1::GetNodeStatusRequest {};
+    refusals.push(ask!(client, inspect_client::InspectClient.get_status(asked)));
+    for refused in refusals {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        let error = api::status::ClientError::from(refused);
+        assert_eq!(error.reason, "NODE_REMOVED");
+        assert!(error.remedy.contains("muster cluster add"), "{error:?}");
+    }
+    let three = node.peer(Some(Principal::Node { id: 3 }));
+    assert_eq!(ask_pre_vote(three).await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+async fn ask_pre_vote(channel: Channel) -> Result<(), Status> {
+    let nothing = v1::PeerPayload::default();
+    ask!(channel, raft_client::RaftClient.pre_vote(nothing))
 }
 
 pub(crate) async fn token(node: &TestNode, kind: TokenKind) -> JoinToken {

@@ -2,6 +2,7 @@
 
 use crate::{join::JoinError, passport::PassportError};
 use consensus::StartError;
+use model::NodeId;
 use std::{io, path::PathBuf};
 use storage::Fault;
 
@@ -42,6 +43,12 @@ pub enum ServeError {
     OtherIdentity {
         /// The folder.
         path: PathBuf,
+    },
+    /// It was removed from its cluster.
+    #[error("node {node} was removed from its cluster and is refused by the others")]
+    Removed {
+        /// Its id.
+        node: NodeId,
     },
     /// The ledger stopped: the node must not go on.
     #[error("the ledger stopped: {reason}")]

@@ -122,7 +122,7 @@ async fn ticket(channel: Channel, server: &str) -> Ticket {
     let asked = v1::CreateTokenRequest { kind, ..Default::default() };
     let token = v1::tokens_client::TokensClient::new(channel).create(asked).await.unwrap();
     let token = token.into_inner().token.parse().unwrap();
-    Ticket { token, servers: vec![server.to_owned()] }
+    Ticket { token, servers: vec![server.to_owned()], learner: false }
 }
 
 #[tokio::test]

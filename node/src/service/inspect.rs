@@ -231,6 +231,7 @@ impl<L: Ledger> Service for Inspect<L> {
             rules: globals.rules,
             rules_max: self.shared.config.raft.rules_max,
             sessions: (self.sessions)(),
+            last_log_index: self.members.status().last_log_index,
         }))
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! A node that has its certificate asks twice. First without an address: it gets the authority, which it
 //! needs before it can serve. Then, once it serves Raft, with its addresses: it becomes a learner, a
-//! voter when it has caught up, and the state learns where it is. Both are safe to repeat.
+//! voter when it has caught up unless it is to learn only, and the state learns where it is. Both are
+//! safe to repeat.
 
 use super::enrol::peers_of;
 use crate::{Shared, members::Members, refusal};
 use api::v1::{self, join_server::Join as Service};
-use consensus::{Ledger, Peer};
+use consensus::{Ledger, MemberChange, Peer};
 use model::{Caller, Class, Command, NodeId};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -76,7 +77,11 @@ impl<L: Ledger> Join<L> {
         let peer =
             Peer { peer_addr: asked.peer_addr.clone(), client_addr: asked.client_addr.clone() };
         tracing::info!(node = id.0, peer_addr = peer.peer_addr, "taking a node in");
-        let added = self.members.add_node(id, peer.clone(), deadline).await;
+        let change = match asked.learner {
+            true => MemberChange::Learn { id, peer: peer.clone() },
+            false => MemberChange::Add { id, peer: peer.clone() },
+        };
+        let added = self.members.change(change, deadline).await;
         added.map_err(|error| refusal::of_ledger(&error))?;
         let Peer { peer_addr, client_addr } = peer;
         let rules_max = asked.rules_max;

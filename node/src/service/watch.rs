@@ -160,9 +160,12 @@ fn tenant_of(key: &Key) -> Option<&Name> {
         | Key::Deployment(tenant, _)
         | Key::DeploymentCluster(tenant, ..) => Some(tenant),
         Key::Job(key) => Some(&key.tenant),
-        Key::Binding(..) | Key::Token(_) | Key::Node(_) | Key::Tombstone(..) | Key::Request(_) => {
-            None
-        }
+        Key::Binding(..)
+        | Key::Token(_)
+        | Key::Node(_)
+        | Key::Tombstone(..)
+        | Key::Request(_)
+        | Key::RemovedNode(_) => None,
     }
 }
 

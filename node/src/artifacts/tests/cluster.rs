@@ -13,8 +13,8 @@ use api::{BoxFuture, Tcp, fabric::WireConfig, v1::artifacts_client::ArtifactsCli
 use artifact::{Limits, app_image::pack};
 use bytes::Bytes;
 use consensus::{
-    Error, Ledger, LedgerStatus, Member, MemoryLedger, Method, Peer, Proposal, ServiceError,
-    StopReason,
+    Error, Ledger, LedgerStatus, Member, MemberChange, MemoryLedger, Method, Peer, Proposal,
+    ServiceError, StopReason,
 };
 use identity::{Authority, CertificateBundle, Principal, SystemEntropy};
 use model::{Caller, Clock, Command, NodeId, Role, Scope};
@@ -64,13 +64,15 @@ impl Members for Voters {
         self.0.status()
     }
 
-    fn add_node(&self, id: NodeId, peer: Peer, at: Instant) -> BoxFuture<'_, Result<(), Error>> {
-        self.0.add_node(id, peer, at)
+    fn change(&self, change: MemberChange, at: Instant) -> BoxFuture<'_, Result<(), Error>> {
+        self.0.change(change, at)
     }
 
     fn halt(&self, reason: StopReason) {
         self.0.halt(reason);
     }
+
+    fn note_removed(&self) {}
 
     fn handle(&self, method: Method, body: Bytes) -> BoxFuture<'_, Result<Bytes, ServiceError>> {
         self.0.handle(method, body)
