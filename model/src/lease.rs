@@ -20,7 +20,7 @@
 //!
 //! The grace is there for clocks that run at different speeds.
 
-use crate::{Contact, Host, HostState, Name, NodeId, State};
+use crate::{Contact, Host, HostState, Name, NodeId, State, limits::REMOVED_NODES_MAX};
 use std::time::Duration;
 
 /// How long leases hold.
@@ -100,6 +100,17 @@ impl State {
     /// Whether a node is a member that is not lost.
     pub fn counts_on(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|row| row.alive)
+    }
+
+    /// Whether a control node was removed and must not come back. When as many are remembered as may
+    /// be, those older than the oldest of them count as removed too, unless they are members.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        let forgotten = || {
+            let oldest = self.removed_nodes.iter().next().map(|(id, _)| *id);
+            let full = self.removed_nodes.len() >= REMOVED_NODES_MAX;
+            full && oldest.is_some_and(|oldest| node < oldest) && !self.nodes.contains(&node)
+        };
+        self.removed_nodes.contains(&node) || forgotten()
     }
 
     /// Whether `node` may grant its session with a host a lease.

@@ -6,7 +6,6 @@ use crate::{
     Timestamp, Uid, Workload,
     hash::row_hash,
     index::{Pair, Triple},
-    limits::REMOVED_NODES_MAX,
 };
 use std::{
     hash::Hash,
@@ -230,17 +229,6 @@ impl State {
         let at = |scope| self.bindings.get(&(operator.clone(), scope)).map(|row| row.role);
         let here = tenant.and_then(|tenant| at(Scope::Tenant(tenant.clone())));
         here.max(at(Scope::Cluster))
-    }
-
-    /// Whether a control node was removed and must not come back. When as many are remembered as may
-    /// be, those older than the oldest of them count as removed too, unless they are members.
-    pub fn was_removed(&self, node: NodeId) -> bool {
-        let forgotten = || {
-            let oldest = self.removed_nodes.iter().next().map(|(id, _)| *id);
-            let full = self.removed_nodes.len() >= REMOVED_NODES_MAX;
-            full && oldest.is_some_and(|oldest| node < oldest) && !self.nodes.contains(&node)
-        };
-        self.removed_nodes.contains(&node) || forgotten()
     }
 
     /// Sum over all rows and the globals: equal on replicas with equal state. The Raft index is left

@@ -1,6 +1,6 @@
 //! Members come, are promoted, hand over and go: what is refused, what is ended by whoever leads next.
 
-use super::world::{World, apply_tenant, config, has_tenant, peer, proposal, soon};
+use super::world::{World, apply_tenant, config, has_tenant, peer, proposal, soon, tenant};
 use crate::{Config, Error, Ledger, MemberChange, MemberRefusal, Method, Proposal, StopReason};
 use model::{Caller, Command, NodeId, RULES_MAX};
 use std::time::Duration;
@@ -294,4 +294,28 @@ async fn a_graceful_stop_leaves_no_write_in_doubt() {
     assert_eq!(state.tenants.len(), 5 * 2 * 4 * 20);
     assert!(has_tenant(&state, "r0-n1-l0-w0") || has_tenant(&state, "r0-n2-l0-w0"));
     assert!(world.net.calls.lock().unwrap()[&Method::TransferLeader] >= 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_queue_lets_nothing_through_and_a_closed_one_refuses_what_waits() {
+    let world = known(1, config()).await;
+    let ledger = world.ledger(NodeId(1));
+    let queue = &ledger.inner_core().queue;
+    let ask = |name: &'static str| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.propose(proposal(tenant(name))).await })
+    };
+    assert!(queue.hold(soon()).await);
+    let waits = ask("waits");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!ledger.read(|state| has_tenant(state, "waits")));
+    queue.release();
+    assert!(waits.await.unwrap().is_ok());
+    assert!(queue.hold(soon()).await);
+    let waits = ask("too-late");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    queue.close(soon()).await;
+    assert_eq!(waits.await.unwrap(), Err(Error::Stopped), "certainly not done");
+    assert_eq!(ask("later").await.unwrap(), Err(Error::Stopped));
+    assert!(!ledger.read(|state| has_tenant(state, "too-late")));
 }
