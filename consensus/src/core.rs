@@ -360,12 +360,8 @@ impl Core {
     /// The error, without what it blames when a majority is missing: a full line or a leader of whom
     /// nothing is heard follow from that.
     pub(crate) fn blamed(&self, error: Error) -> Error {
-        match error {
-            Error::NotLeader { .. } | Error::Overloaded if !self.has_quorum() => {
-                Error::NotLeader { hint: None }
-            }
-            other => other,
-        }
+        let blames = matches!(error, Error::NotLeader { .. } | Error::Overloaded);
+        if blames && !self.has_quorum() { Error::NotLeader { hint: None } } else { error }
     }
 
     /// The end of one try that begins now.

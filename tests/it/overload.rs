@@ -47,6 +47,15 @@ struct Shared {
 }
 
 impl Shared {
+    async fn open(cluster: &Cluster) -> Arc<Self> {
+        Arc::new(Self {
+            operators: (0..CONNECTIONS).map(|_| Operator::open(cluster)).collect(),
+            numbers: AtomicU64::new(0),
+            calls: Mutex::default(),
+            under_way: AtomicU64::new(0),
+        })
+    }
+
     /// One write, through one node after the other.
     async fn write(&self) -> Change {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
@@ -179,25 +188,52 @@ fn term(cluster: &Cluster) -> (usize, serde_json::Value) {
     (cluster.leader(), status["term"].clone())
 }
 
+/// Three nodes, which on a busy machine are slower to elect.
+fn settings(busy: bool) -> Settings {
+    let mut settings = Settings::new(3);
+    if busy {
+        let env = BUSY.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        settings.env = BTreeMap::from(env);
+    }
+    settings
+}
+
+/// What became of calls: how long those took that were done, and those that were refused, and why.
+#[derive(Default)]
+struct Judged {
+    done: Vec<Duration>,
+    refused: Vec<Duration>,
+    reasons: BTreeSet<String>,
+    unknown: usize,
+}
+
+/// Compares what callers were told with what happened, as `seen` has it.
+fn judge(calls: &[Call], seen: &BTreeMap<String, u64>) -> Judged {
+    let mut all = Judged::default();
+    for call in calls {
+        match &call.came {
+            Change::Done(revision) => {
+                assert_eq!(seen.get(&call.value), Some(revision), "an acknowledged write is there");
+                all.done.push(call.took);
+            }
+            Change::Refused(why) => {
+                assert_eq!(seen.get(&call.value), None, "what was refused was not done: {why}");
+                all.reasons.insert(why.split(' ').next().unwrap_or_default().to_owned());
+                all.refused.push(call.took);
+            }
+            Change::Unknown(_) => all.unknown += 1,
+        }
+    }
+    all
+}
+
 #[test]
 fn four_times_too_much_is_refused_and_the_rest_goes_on() {
     let seconds = std::env::var("MUSTER_OVERLOAD_SECONDS").ok().and_then(|it| it.parse().ok());
     let length = Duration::from_secs(seconds.unwrap_or(8));
     let runtime = runtime();
-    let mut settings = Settings::new(3);
-    if seconds.is_none() {
-        settings.env =
-            BTreeMap::from(BUSY.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    }
-    let cluster = Cluster::start(BINARY, settings);
-    let operators = runtime
-        .block_on(async { (0..CONNECTIONS).map(|_| Operator::open(&cluster)).collect::<Vec<_>>() });
-    let shared = Arc::new(Shared {
-        operators,
-        numbers: AtomicU64::new(0),
-        calls: Mutex::default(),
-        under_way: AtomicU64::new(0),
-    });
+    let cluster = Cluster::start(BINARY, settings(seconds.is_none()));
+    let shared = runtime.block_on(Shared::open(&cluster));
     let usual = runtime.block_on(quiet(&shared));
     let capacity = runtime.block_on(capacity(&shared, Duration::from_secs(3)));
     let before = term(&cluster);
@@ -231,23 +267,7 @@ fn four_times_too_much_is_refused_and_the_rest_goes_on() {
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), witness).await });
     let seen = seen.expect("the watcher sees the last write").unwrap();
 
-    let mut done = Vec::new();
-    let (mut refused, mut reasons) = (Vec::new(), BTreeSet::new());
-    let mut unknown = 0;
-    for call in &calls {
-        match &call.came {
-            Change::Done(revision) => {
-                assert_eq!(seen.get(&call.value), Some(revision), "an acknowledged write is there");
-                done.push(call.took);
-            }
-            Change::Refused(why) => {
-                assert_eq!(seen.get(&call.value), None, "what was refused was not done: {why}");
-                reasons.insert(why.split(' ').next().unwrap_or_default().to_owned());
-                refused.push(call.took);
-            }
-            Change::Unknown(_) => unknown += 1,
-        }
-    }
+    let Judged { mut done, mut refused, reasons, unknown } = judge(&calls, &seen);
     let rate = done.len() as f64 / length.as_secs_f64();
     println!(
         "alone {capacity:.0} writes/s, one takes {usual:?}; asked {asked} in {length:?}: \

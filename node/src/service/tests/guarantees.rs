@@ -273,13 +273,16 @@ async fn creation_flag() {
     assert_eq!(kinds, [Added, Modified, Deleted, Added], "what comes again is new again");
 }
 
+/// Which names pass.
+type Passes = fn(&str) -> bool;
+
 #[tokio::test]
 async fn filter() {
     let (node, channel) = start(WatchConfig::default()).await;
     node.decide(tenant("other")).await;
     let before = now(&node);
     let first = "tenants/acme/hosts/w1-1-0".to_owned();
-    let asks: [(v1::WatchRequest, fn(&str) -> bool); 4] = [
+    let asks: [(v1::WatchRequest, Passes); 4] = [
         (v1::WatchRequest { tenant: "acme".to_owned(), ..from(before) }, |it| {
             it.starts_with("tenants/acme/")
         }),
