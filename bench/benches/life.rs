@@ -29,7 +29,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -348,11 +348,7 @@ async fn load(place: &Path) {
     const WRITERS: usize = 256;
     let entries = asked(ENTRIES);
     let node: &'static Local = Box::leak(Box::new(start(place).await));
-    let (most, stop) = (Arc::new(Peaks::default()), Arc::new(AtomicBool::new(false)));
-    let watching = std::thread::spawn({
-        let (place, most, stop) = (place.to_owned(), most.clone(), stop.clone());
-        move || most.watch(&place, &stop)
-    });
+    let mut most = Figures::new();
     let began = Instant::now();
     let commands = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
@@ -373,6 +369,11 @@ async fn load(place: &Path) {
         if let Ok(Some(ended)) = ended {
             ended.unwrap();
         }
+        for name in ["log", "snapshots"] {
+            let bytes = bytes_below(&place.join("ledger").join(name)) as f64;
+            let before = most.get(name).copied().unwrap_or_default();
+            most.insert(name.to_owned(), bytes.max(before));
+        }
         let status = node.ledger.status();
         checkpoints.extend(status.snapshot_index);
         if status.last_log_index.unwrap_or(0) >= entries / 10 * (tenths + 1) && tenths < 10 {
@@ -384,8 +385,6 @@ async fn load(place: &Path) {
         }
     }
     tell("took_s", began.elapsed().as_secs_f64());
-    stop.store(true, Ordering::Relaxed);
-    watching.join().unwrap();
     let status = node.ledger.status();
     let log = node.ledger.log_status();
     tell("entries", status.last_log_index.unwrap_or(0) as f64);
@@ -393,27 +392,9 @@ async fn load(place: &Path) {
     tell("entries_per_sync", log.next as f64 / log.syncs as f64);
     tell("checkpoints", checkpoints.len() as f64);
     tell("rss_mib", rss_bytes().unwrap() as f64 / MIB);
-    tell("log_mib", most.log.load(Ordering::Relaxed) as f64 / MIB);
-    tell("snapshots_mib", most.snapshots.load(Ordering::Relaxed) as f64 / MIB);
+    tell("log_mib", most["log"] / MIB);
+    tell("snapshots_mib", most["snapshots"] / MIB);
     tell("log_bound_mib", config().log_bytes_bound(&storage::log::LogConfig::new()) as f64 / MIB);
-}
-
-/// The most that each folder held.
-#[derive(Default)]
-struct Peaks {
-    log: AtomicU64,
-    snapshots: AtomicU64,
-}
-
-impl Peaks {
-    fn watch(&self, place: &Path, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            let held = on_disk(place);
-            self.log.fetch_max(held["log"], Ordering::Relaxed);
-            self.snapshots.fetch_max(held["snapshots"], Ordering::Relaxed);
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
-    }
 }
 
 /// Bytes of each part of a node's data.

@@ -23,10 +23,7 @@ use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
 };
-use storage::{Batch, Fault, Kv, codec, keyspace::Space};
-
-/// Is shown a row, and says whether to go on.
-pub(crate) type Show<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
+use storage::{Batch, Fault, Kv, codec, keyspace::Space, kv::Show};
 
 /// [`Kv`] without its type.
 pub(crate) trait AnyKv: Send + Sync + 'static {

@@ -21,6 +21,9 @@ use crate::keyspace::Space;
 /// A key with its value.
 pub type Row = (Vec<u8>, Bytes);
 
+/// Is shown a key and its value, and says whether to go on.
+pub type Show<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault> + 'a;
+
 /// An ordered map from bytes to bytes. Clones are handles on the same one.
 pub trait Kv: Clone + Send + Sync + 'static {
     /// The value of `key`.
@@ -31,12 +34,7 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// Shows every row with `from <= key < to` in order of their keys, until `show` breaks off. Copies
     /// none. `show` must not use the store.
-    fn visit(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
-    ) -> Result<(), Fault>;
+    fn visit(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), Fault>;
 
     /// The last row with `from <= key < to`.
     fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, Fault>;

@@ -194,7 +194,8 @@ fn a_folder_of_a_newer_release_is_refused_by_name_and_left_as_it_is() {
     };
     let segment = newest_segment();
     let node_json = folder.join("identity/node.json");
-    let renewals: [(PathBuf, &dyn Fn(&Path)); 4] = [
+    type Renewal<'a> = (PathBuf, &'a dyn Fn(&Path));
+    let renewals: [Renewal<'_>; 4] = [
         (segment, &|path| rewrite(path, |bytes| renew(bytes, 64))),
         (snapshot, &|path| rewrite(path, |bytes| renew(bytes, 16))),
         (node_json, &|path| {

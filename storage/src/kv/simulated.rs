@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use bytes::Bytes;
 use crate::dice::Dice;
 use crate::disk::simulated::Loss;
 use crate::fault::Fault;
-use crate::kv::{Batch, Kv, KvHome, Row};
+use crate::kv::{Batch, Kv, KvHome, Row, Show};
 use crate::lock;
 
 /// How a [`SimulatedHome`] behaves.
@@ -180,12 +179,7 @@ impl Kv for SimulatedKv {
         })
     }
 
-    fn visit(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
-    ) -> Result<(), Fault> {
+    fn visit(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), Fault> {
         if from >= to {
             return Ok(());
         }

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
@@ -23,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::disk::{LOCK_PAUSE, parent};
 use crate::fault::Fault;
-use crate::kv::{Batch, Kv, KvHome, Row};
+use crate::kv::{Batch, Kv, KvHome, Row, Show};
 use crate::lock;
 
 /// Where a store lives and what it may use.
@@ -222,12 +221,7 @@ impl Kv for SledKv {
         rows.map(|found| found.map(row).map_err(self.fault("read"))).collect()
     }
 
-    fn visit(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        show: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, Fault>,
-    ) -> Result<(), Fault> {
+    fn visit(&self, from: &[u8], to: &[u8], show: &mut Show<'_>) -> Result<(), Fault> {
         if from >= to {
             return Ok(());
         }
