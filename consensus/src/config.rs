@@ -79,6 +79,10 @@ pub struct Config {
     pub learner_lag_entries: u64,
     /// Time for a graceful stop to hand leadership over, milliseconds.
     pub hand_over_ms: u64,
+    /// The bug that a test has planted.
+    #[cfg(feature = "planted-bugs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planted_bug: Option<crate::PlantedBug>,
 }
 
 impl Default for Config {
@@ -116,6 +120,8 @@ impl Default for Config {
             node_lost_ms: 5_000,
             learner_lag_entries: 256,
             hand_over_ms: 2_000,
+            #[cfg(feature = "planted-bugs")]
+            planted_bug: None,
         }
     }
 }

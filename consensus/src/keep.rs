@@ -8,6 +8,7 @@
 use crate::{
     WatchEvent,
     entry::Step,
+    planted::{Planted, PlantedBug},
     publish::History,
     types::{LogId, StoredMembership},
 };
@@ -107,6 +108,8 @@ struct JournalRef<'a> {
 }
 
 const POSITION: &[u8] = b"state-position";
+/// One revision in so many is skipped where that bug is planted.
+const PLANTED_SKIP: u64 = 16;
 /// Rows read or written at once while the whole store is walked.
 const PAGE_ROWS: usize = 1_024;
 
@@ -123,11 +126,17 @@ fn journal_key(revision: Revision) -> Vec<u8> {
 pub(crate) struct Keep {
     kv: Arc<dyn AnyKv>,
     journal_rows_max: u64,
+    planted: Planted,
 }
 
 impl Keep {
     pub(crate) fn new(kv: Arc<dyn AnyKv>, journal_rows_max: u64) -> Self {
-        Self { kv, journal_rows_max }
+        Self { kv, journal_rows_max, planted: Planted::default() }
+    }
+
+    /// With what is planted.
+    pub(crate) fn with(self, planted: Planted) -> Self {
+        Self { planted, ..self }
     }
 
     /// The state that is stored, if a whole one is. One without the hash it should have is corrupt.
@@ -188,7 +197,11 @@ impl Keep {
                 events: &step.applied.events,
                 changes: &step.applied.changes,
             });
-            batch.put(journal_key(step.revision), codec::encode(&row)?);
+            let skipped = step.revision.0.is_multiple_of(PLANTED_SKIP)
+                && self.planted.is(PlantedBug::SkipJournalEntry);
+            if !skipped {
+                batch.put(journal_key(step.revision), codec::encode(&row)?);
+            }
             if let Some(old) = step.revision.0.checked_sub(self.journal_rows_max) {
                 batch.remove(journal_key(Revision(old)));
             }

@@ -17,6 +17,7 @@ use crate::{
     machine::{FlushLog, Machine, Shared},
     membership, memory_ledger,
     network::Network,
+    planted::{Planted, PlantedBug},
     publish::{Published, RingLimits},
     queue::Queue,
     reads::Reads,
@@ -151,6 +152,7 @@ impl RaftLedger {
             Box::pin(async move { log.flush().await })
         });
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
+        let log_store = log_store.with(Planted::of(&config));
         let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
         let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
         let snapshot = snapshots.current().await?.and_then(|stored| stored.meta.last_log_id);
@@ -348,6 +350,9 @@ impl Ledger for RaftLedger {
 
     async fn linearize(&self, deadline: Instant) -> Result<Revision, Error> {
         let Inner { core, reads, .. } = &*self.inner;
+        if Planted::of(&core.config).is(PlantedBug::ReadWithoutReadIndex) {
+            return Ok(self.read(|state| state.globals.revision));
+        }
         core.catch_up(reads.confirmed(deadline).await?, deadline).await?;
         Ok(self.read(|state| state.globals.revision))
     }

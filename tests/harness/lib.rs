@@ -5,15 +5,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failing harness fails its test")]
 
 mod cluster;
+mod faults;
 pub mod history;
+mod network;
 pub mod operator;
 pub mod power;
+mod preload;
 mod process;
 mod ticks;
 mod wait;
 mod writers;
 
 pub use cluster::{Agent, Cluster, Node, Settings};
+pub use faults::{DiskError, Faults};
+pub use network::Network;
 pub use operator::{Change, Operator};
 pub use process::{Answer, Process};
 pub use ticks::{Overlap, Ticks};

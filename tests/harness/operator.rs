@@ -6,7 +6,10 @@ use api::{
     BoxFuture, Tcp, TcpConfig,
     fabric::WireConfig,
     status::ClientError,
-    v1::{self, tenants_client::TenantsClient, watch_client::WatchClient},
+    v1::{
+        self, apply_client::ApplyClient, document::Draft, tenants_client::TenantsClient,
+        watch_client::WatchClient,
+    },
 };
 use identity::CertificateBundle;
 use std::{io, sync::Arc, time::Duration};
@@ -62,15 +65,28 @@ impl Operator {
 
     /// Gives a tenant a text, through one node.
     pub async fn write(&self, node: usize, key: &str, value: &str, request_id: &str) -> Change {
-        let tenant = v1::TenantDraft {
-            resource: format!("tenants/{key}"),
-            display_name: value.to_owned(),
-            ..v1::TenantDraft::default()
-        };
-        let request_id = request_id.to_owned();
-        let request =
-            v1::ApplyTenantRequest { tenant: Some(tenant), validate_only: false, request_id };
+        let (tenant, request_id) = (Some(draft(key, value)), request_id.to_owned());
+        let request = v1::ApplyTenantRequest { tenant, validate_only: false, request_id };
         let mut client = TenantsClient::new(self.nodes[node].clone());
+        match timeout(self.limit, client.apply(request)).await {
+            Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
+            Ok(Err(status)) => refused_or_unknown(status),
+            Err(_) => Change::Unknown("no answer in time".to_owned()),
+        }
+    }
+
+    /// Gives several tenants the same text at once, through one node: all or none.
+    pub async fn write_all(
+        &self,
+        node: usize,
+        keys: &[&str],
+        value: &str,
+        request_id: &str,
+    ) -> Change {
+        let document = |key: &&str| v1::Document { draft: Some(Draft::Tenant(draft(key, value))) };
+        let (documents, request_id) = (keys.iter().map(document).collect(), request_id.to_owned());
+        let request = v1::ApplyRequest { documents, validate_only: false, request_id };
+        let mut client = ApplyClient::new(self.nodes[node].clone());
         match timeout(self.limit, client.apply(request)).await {
             Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
             Ok(Err(status)) => refused_or_unknown(status),
@@ -97,7 +113,7 @@ impl Operator {
         }
     }
 
-    /// Watches all tenants through one node, from what came after a revision.
+    /// Watches tenants through one node, all or one, from what came after a revision.
     ///
     /// # Errors
     /// The node's answer.
@@ -105,16 +121,27 @@ impl Operator {
         &self,
         node: usize,
         after: u64,
+        only: Option<&str>,
     ) -> Result<Streaming<v1::WatchEvent>, Status> {
         let request = v1::WatchRequest {
             kinds: vec![v1::Kind::Tenant.into()],
+            resources: only.iter().map(|key| format!("tenants/{key}")).collect(),
             from_revision: Some(after),
             bookmarks: true,
+            include_previous: true,
             ..v1::WatchRequest::default()
         };
         let mut client = WatchClient::new(self.nodes[node].clone());
         let late = |_| Status::deadline_exceeded("no answer in time");
         Ok(timeout(self.limit, client.watch(request)).await.map_err(late)??.into_inner())
+    }
+}
+
+fn draft(key: &str, value: &str) -> v1::TenantDraft {
+    v1::TenantDraft {
+        resource: format!("tenants/{key}"),
+        display_name: value.to_owned(),
+        ..v1::TenantDraft::default()
     }
 }
 

@@ -13,6 +13,7 @@ mod isolation;
 mod jepsen;
 mod loss;
 mod outages;
+mod planted_bugs;
 mod power_cut;
 mod refusals;
 mod storage;

@@ -5,6 +5,7 @@ use crate::{
     Config,
     keep::{Keep, Position},
     log_store::LogStore,
+    planted::Planted,
     snapshot_files::SnapshotFiles,
     types::LogId,
 };
@@ -22,7 +23,8 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
     home: &H,
     snapshots: &SnapshotFiles<D>,
 ) -> Result<(H::Kv, Keep, Position, State), Fault> {
-    let keep = |kv: &H::Kv| Keep::new(Arc::new(kv.clone()), config.journal_rows_max);
+    let planted = Planted::of(config);
+    let keep = |kv: &H::Kv| Keep::new(Arc::new(kv.clone()), config.journal_rows_max).with(planted);
     let kv = kv::open_or_set_aside(home)?.kv;
     let diverged = snapshots.take_divergence().await?;
     let kept = keep(&kv);
