@@ -19,6 +19,8 @@ pub enum PlantedBug {
     ReadWithoutQuorum,
     /// Some revisions are not in the journal.
     SkipJournalEntry,
+    /// A node grants leases whether or not a majority confirmed that it may.
+    LeaseWithoutQuorum,
 }
 
 /// What is planted in a node: nothing, mostly.

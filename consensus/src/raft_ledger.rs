@@ -175,7 +175,7 @@ impl RaftLedger {
             shared: shared.clone(),
             transport,
             leadership: watch::Sender::new(Leadership::default()),
-            leases: Leases::default(),
+            leases: Leases::new(&config),
             stopped: watch::Sender::new(None),
         });
         let (queue, commits) = Queue::new(config, Arc::new(RaftLog { raft, shared }), clock);

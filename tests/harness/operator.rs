@@ -14,7 +14,7 @@ use api::{
 use identity::CertificateBundle;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct Operator {
     nodes: Vec<Channel>,
     /// Longest time a call may take.
     pub limit: Duration,
+    /// What a node is told that a change may take; nothing if none. Shorter than the limit, it lets the
+    /// node say what it knows: that the change was certainly not made, or that it cannot tell.
+    pub told: Option<Duration>,
 }
 
 impl Operator {
@@ -55,7 +58,8 @@ impl Operator {
             let (tcp, addr) = (Tcp::new(TcpConfig::default()), cluster.client_addr(index));
             api::fabric::channel(&tcp, &addr, wrap, WireConfig::default()).unwrap()
         };
-        Self { nodes: (0..cluster.nodes.len()).map(dial).collect(), limit: Duration::from_secs(3) }
+        let nodes = (0..cluster.nodes.len()).map(dial).collect();
+        Self { nodes, limit: Duration::from_secs(3), told: None }
     }
 
     /// Number of control nodes.
@@ -63,12 +67,20 @@ impl Operator {
         self.nodes.len()
     }
 
+    fn told<T>(&self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        if let Some(told) = self.told {
+            request.set_timeout(told);
+        }
+        request
+    }
+
     /// Gives a tenant a text, through one node.
     pub async fn write(&self, node: usize, key: &str, value: &str, request_id: &str) -> Change {
         let (tenant, request_id) = (Some(draft(key, value)), request_id.to_owned());
         let request = v1::ApplyTenantRequest { tenant, validate_only: false, request_id };
         let mut client = TenantsClient::new(self.nodes[node].clone());
-        match timeout(self.limit, client.apply(request)).await {
+        match timeout(self.limit, client.apply(self.told(request))).await {
             Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
             Ok(Err(status)) => refused_or_unknown(status),
             Err(_) => Change::Unknown("no answer in time".to_owned()),
@@ -87,7 +99,7 @@ impl Operator {
         let (documents, request_id) = (keys.iter().map(document).collect(), request_id.to_owned());
         let request = v1::ApplyRequest { documents, validate_only: false, request_id };
         let mut client = ApplyClient::new(self.nodes[node].clone());
-        match timeout(self.limit, client.apply(request)).await {
+        match timeout(self.limit, client.apply(self.told(request))).await {
             Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
             Ok(Err(status)) => refused_or_unknown(status),
             Err(_) => Change::Unknown("no answer in time".to_owned()),

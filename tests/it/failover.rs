@@ -180,7 +180,7 @@ fn term(cluster: &Cluster) -> u64 {
 }
 
 #[test]
-fn failover_does_not_happen_under_full_load() {
+fn no_leader_is_deposed_under_full_load() {
     let asked = setting("MUSTER_QUIET_SECONDS");
     let (tries, seconds) = asked.map_or((QUIET_TRIES, 5), |seconds| (1, seconds));
     let runtime = runtime();

@@ -6,16 +6,19 @@
 //! | `read-without-read-index` | Jepsen: a read is older than a write that was acknowledged before it |
 //! | `read-without-quorum` | Jepsen: the same, once the leader is cut off |
 //! | `skip-journal-entry` | Jepsen: a watcher does not see an acknowledged write |
+//! | `lease-without-quorum` | outages: jobs under `stop` go on at a node that is cut off |
 //!
 //! The binary is made by `cargo build --release --bin muster --features muster/planted-bugs` and
 //! `cp target/release/muster target/release/muster-planted`, as the gate does.
 
 use crate::{
-    BINARY,
+    BINARY, acme_of,
     jepsen::{Plan, Trouble, run},
+    outages::cut_off_leader_lets_jobs_stop,
     power_cut::{images, record_of},
 };
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use tests::Settings;
 
 /// Longest time until a bug is found.
 const LENGTH: Duration = Duration::from_secs(25);
@@ -54,7 +57,7 @@ fn planted_bugs_ack_before_sync_is_found() {
         return;
     };
     let wrong = images::wrong(&recording, 63, 1);
-    println!("ack-before-sync: {wrong:#?}");
+    println!("ack-before-sync: {} wrong, such as {:?}", wrong.len(), wrong.first());
     assert!(wrong.iter().any(|wrong| wrong.contains("lost")), "the bug is found");
 }
 
@@ -76,4 +79,14 @@ fn planted_bugs_read_without_quorum_is_found() {
 fn planted_bugs_skip_journal_entry_is_found() {
     let Some(found) = jepsen("skip-journal-entry", &[Trouble::Kill]) else { return };
     assert!(found.contains("watch"), "{found}");
+}
+
+#[test]
+fn planted_bugs_lease_without_quorum_is_found() {
+    let Some(binary) = binary() else { return };
+    let mut settings = Settings::new(3);
+    settings.env = planted("lease-without-quorum");
+    let cluster = acme_of(&binary, settings, 2);
+    // A lease is 2 s here, and what ends with it takes little longer.
+    assert!(!cut_off_leader_lets_jobs_stop(&cluster, 8), "the bug is found");
 }

@@ -26,8 +26,12 @@ const READERS: u64 = 3;
 const WATCHERS: [Option<&str>; 3] = [None, None, Some("key-0")];
 /// A call is given up after this: short, so that a node that is cut off does not keep a client for long.
 const CALL: Duration = Duration::from_millis(1_500);
+/// A node that cannot carry out a change by then says what it knows of it.
+const TOLD: Duration = Duration::from_millis(1_200);
 /// A stream is left after this, in the middle of what it sends.
 const STREAM: Duration = Duration::from_millis(1_500);
+/// A watcher stays away so long now and then: what it missed is in the journal only.
+const AWAY: Duration = Duration::from_millis(400);
 /// Pause after a call that came to nothing.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The end of a call that has none yet.
@@ -74,7 +78,7 @@ impl Shared {
     /// Clients of a cluster as it is now; nodes that join later have none.
     pub(super) fn new(cluster: &Cluster) -> Self {
         let mut operator = Operator::open(cluster);
-        operator.limit = CALL;
+        (operator.limit, operator.told) = (CALL, Some(TOLD));
         let watched =
             |only: &Option<&str>| Watched { only: only.map(str::to_owned), ..Watched::default() };
         Self {
@@ -246,9 +250,8 @@ async fn watch(shared: Arc<Shared>, watcher: usize) {
         while let Ok(Ok(Some(event))) = timeout_at(until, events.message()).await {
             stream.seen.extend(seen(event));
         }
-        if stream.seen.is_empty() {
-            sleep(PAUSE).await;
-        }
+        let streams = shared.watched.lock().unwrap()[watcher].streams.len();
+        sleep(if streams.is_multiple_of(2) { AWAY } else { PAUSE }).await;
         after = stream.whole();
         shared.watched.lock().unwrap()[watcher].streams.push(stream);
     }
