@@ -8,6 +8,7 @@
 
 mod dev;
 mod failover;
+mod faults;
 mod images;
 mod isolation;
 mod jepsen;

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use tests::Settings;
 
 /// Longest time until a bug is found.
-const LENGTH: Duration = Duration::from_secs(25);
+const LENGTH: Duration = Duration::from_secs(40);
 
 /// The binary with the bugs; `None` where it was not made, which the gate does not let pass.
 fn binary() -> Option<String> {

@@ -276,8 +276,9 @@ mod tests {
         let (a, b) = (change("k", "a", 4, None), change("k", "b", 6, Some(("a", 4))));
         breaks("ordered", &calls, &[(0, &[b.clone(), a.clone()])]);
         breaks("atomic", &calls, &[(0, &[a.clone(), a.clone()])]);
-        breaks("resumable", &calls, &[(0, &[a.clone()]), (4, &[a.clone(), b.clone()])]);
-        breaks("resumable", &calls, &[(0, &[a.clone()]), (0, &[a.clone(), b.clone()])]);
+        let both = [a.clone(), b.clone()];
+        breaks("resumable", &calls, &[(0, &both[..1]), (4, &both)]);
+        breaks("resumable", &calls, &[(0, &both[..1]), (0, &both)]);
         breaks("reliable", &calls, &[(0, &[change("k", "b", 6, None)])]);
         breaks("reliable", &calls, &[(0, &[a.clone(), bookmark(7)])]);
         breaks("bookmarkable", &calls, &[(0, &[a.clone(), bookmark(6), b.clone()])]);
