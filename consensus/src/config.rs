@@ -106,6 +106,10 @@ pub struct Config {
     pub dead_node_cleanup_ms: u64,
     /// Voters that remain when a dead one is removed by `dead_node_cleanup_ms`, at least.
     pub min_voters: u64,
+    /// The bug that a test has planted.
+    #[cfg(feature = "planted-bugs")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planted_bug: Option<crate::PlantedBug>,
 }
 
 impl Default for Config {
@@ -151,6 +155,8 @@ impl Default for Config {
             hand_over_ms: 1_000,
             dead_node_cleanup_ms: 0,
             min_voters: 3,
+            #[cfg(feature = "planted-bugs")]
+            planted_bug: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use model::{NodeId, Revision};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Why a proposal or a linearizable read has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -144,4 +145,44 @@ pub enum WatchError {
     /// The journal could not be read, or this ledger stopped.
     #[error("the ledger has stopped")]
     Stopped,
+}
+
+/// Why a ledger stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// It was asked to.
+    #[error("the ledger was shut down")]
+    Shutdown,
+    /// Raft ended: a disk or codec failed. The node must start anew.
+    #[error("raft ended: {0}")]
+    Fatal(String),
+    /// The rules in force are beyond this build, so that it could not decide as the others do.
+    #[error(
+        "rules level {level} is in force in this cluster, and this release of muster knows levels up \
+         to {known} only; start the node with the release that the other control nodes run"
+    )]
+    RulesUnknown {
+        /// The level in force.
+        level: u32,
+        /// The newest level known here.
+        known: u32,
+    },
+    /// The state of this replica is not that of the majority.
+    #[error(
+        "at log index {index} the state of this node is not the one that a majority of the control \
+         nodes agrees on ({} has the hash of each of its rows); start the node again: it sets its \
+         state aside and rebuilds it from snapshot and log", rows.display()
+    )]
+    Diverged {
+        /// Where it was found.
+        index: u64,
+        /// A file for comparison with those of other nodes; empty if it could not be written.
+        rows: PathBuf,
+    },
+    /// This node was removed from its cluster: it must not start again.
+    #[error("node {} was removed from its cluster", node.0)]
+    Removed {
+        /// Its id.
+        node: NodeId,
+    },
 }

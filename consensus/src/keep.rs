@@ -12,6 +12,7 @@ pub(crate) use journal::{Extent, JournalLimits};
 
 use crate::{
     entry::Step,
+    planted::Planted,
     snapshot::TURN_ROWS,
     types::{LogId, StoredMembership},
 };
@@ -87,12 +88,13 @@ pub(crate) struct Keep {
     limits: JournalLimits,
     /// What is in the journal.
     extent: Arc<Mutex<Extent>>,
+    planted: Planted,
 }
 
 impl Keep {
     /// The state in a store. What is in its journal is read, or counted if the store does not say.
     pub(crate) fn open(kv: Arc<dyn AnyKv>, limits: JournalLimits) -> Result<Self, Fault> {
-        let keep = Self { kv, limits, extent: Arc::default() };
+        let keep = Self { kv, limits, extent: Arc::default(), planted: Planted::default() };
         let extent = match keep.position()? {
             Some(StoredPosition::V2(_, extent)) => extent,
             Some(StoredPosition::V1(_)) => keep.count_journal()?,
@@ -100,6 +102,11 @@ impl Keep {
         };
         keep.extent(|current| *current = extent);
         Ok(keep)
+    }
+
+    /// With what is planted.
+    pub(crate) fn with(self, planted: Planted) -> Self {
+        Self { planted, ..self }
     }
 
     fn position(&self) -> Result<Option<StoredPosition>, Fault> {

@@ -4,7 +4,10 @@
 //! an append is reported only after its sync. Both go through one ordered stream, so neither can
 //! overtake the other. Faults are passed on; Raft then stops.
 
-use crate::types::{LogId, RaftEntry, Types, Vote};
+use crate::{
+    planted::{Planted, PlantedBug},
+    types::{LogId, RaftEntry, Types, Vote},
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use openraft::{
@@ -27,24 +30,30 @@ pub(crate) const COMMITTED: u8 = 3;
 pub(crate) struct LogStore<D: Disk> {
     log: Log<D>,
     read_bytes_max: u64,
+    planted: Planted,
 }
 
 impl<D: Disk> Clone for LogStore<D> {
     fn clone(&self) -> Self {
-        Self { log: self.log.clone(), read_bytes_max: self.read_bytes_max }
+        Self { log: self.log.clone(), ..*self }
     }
 }
 
 impl<D: Disk> LogStore<D> {
     /// Takes over an opened log; finishes a purge that a crash cut short.
     pub(crate) fn new(log: Log<D>, read_bytes_max: u64) -> Result<Self, Fault> {
-        let store = Self { log, read_bytes_max };
+        let store = Self { log, read_bytes_max, planted: Planted::default() };
         if let Some(purged) = store.state::<LogId>(PURGED)?
             && purged.index >= store.log.first_index()
         {
             store.log.purge_upto(purged.index)?;
         }
         Ok(store)
+    }
+
+    /// With what is planted.
+    pub(crate) fn with(self, planted: Planted) -> Self {
+        Self { planted, ..self }
     }
 
     /// The newest vote that is held.
@@ -177,6 +186,11 @@ impl<D: Disk> RaftLogStorage<Types> for LogStore<D> {
         {
             // A log that never held anything begins where Raft begins it.
             self.log.purge_upto(before)?;
+        }
+        if self.planted.is(PlantedBug::AckBeforeSync) {
+            self.log.append(encoded, drop).await?;
+            callback.io_completed(Ok(()));
+            return Ok(());
         }
         let done =
             |result: Result<(), Fault>| callback.io_completed(result.map_err(io::Error::from));

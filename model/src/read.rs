@@ -2,8 +2,8 @@
 
 use crate::{
     Assignment, Cluster, Deployment, DeploymentCluster, Due, Host, HostState, Job, JobKey, Key,
-    Name, NodeId, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table,
-    Timestamp, Uid, Workload,
+    Name, ReportNumber, Resources, Role, Row, Scheduled, Scope, Slot, State, Table, Timestamp, Uid,
+    Workload,
     hash::row_hash,
     index::{Pair, Triple},
 };

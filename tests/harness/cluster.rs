@@ -1,11 +1,12 @@
 //! A cluster of control nodes and agents as separate processes.
 
-use crate::{Answer, Process, until, until_some};
+use crate::{Answer, Faults, Process, until, until_some};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -20,12 +21,15 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Where the folder of the cluster is made; the system's place for such if not given.
     pub place: Option<PathBuf>,
+    /// Faults that control nodes are put under.
+    pub faults: Option<Arc<Faults>>,
 }
 
 impl Settings {
     /// `nodes` control nodes with a lease of 2 s, so that losses are seen quickly.
     pub fn new(nodes: usize) -> Self {
-        Self { nodes, lease_ttl_ms: 2_000, env: BTreeMap::new(), place: None }
+        let env = BTreeMap::new();
+        Self { nodes, lease_ttl_ms: 2_000, env, place: None, faults: None }
     }
 }
 
@@ -72,17 +76,15 @@ impl Cluster {
         let root = TempDir::with_prefix_in("muster-it-", place).expect("a temporary folder");
         let mut cluster =
             Self { binary: binary.into(), root, settings, nodes: Vec::new(), agents: Vec::new() };
+        if let Some(faults) = cluster.settings.faults.clone() {
+            let addrs: Vec<_> = (0..faults.nodes()).map(|index| cluster.peer_addr(index)).collect();
+            faults.connect(&addrs);
+        }
         cluster.add_node(&["--bootstrap".to_owned()]);
         for _ in 1..cluster.settings.nodes {
-            let token = cluster.token(&["--kind", "node"]);
-            let server = cluster.client_addr(0);
-            cluster.add_node(&["--join".into(), token, "--server".into(), server]);
+            cluster.join_node();
         }
-        let expected = cluster.settings.nodes;
-        until("all control nodes are members", 60, || {
-            let answer = cluster.cli(&["cluster", "members", "-o", "json"]);
-            answer.code == 0 && answer.stdout.matches("\"client_addr\"").count() == expected
-        });
+        cluster.wait_for_members();
         cluster
     }
 
@@ -142,6 +144,28 @@ impl Cluster {
         code
     }
 
+    /// Starts one more control node, which joins by a token, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not come up within a minute; its log is in the message.
+    pub fn join_node(&mut self) {
+        let token = self.token(&["--kind", "node"]);
+        let server = self.client_addr(0);
+        self.add_node(&["--join".into(), token, "--server".into(), server]);
+    }
+
+    /// Waits until every control node is a member.
+    ///
+    /// # Panics
+    /// When one is not within a minute.
+    pub fn wait_for_members(&self) {
+        until("all control nodes are members", 60, || {
+            let answer = self.cli(&["cluster", "members", "-o", "json"]);
+            let members = answer.stdout.matches("\"client_addr\"").count();
+            answer.code == 0 && members == self.nodes.len()
+        });
+    }
+
     /// Replaces the environment of processes that are started from now on.
     pub fn set_env(&mut self, env: BTreeMap<String, String>) {
         self.settings.env = env;
@@ -198,6 +222,7 @@ impl Cluster {
         command.args(["--peer-addr", &self.port(index, "peer")]).args(join);
         command.env("MUSTER_LEASE__TTL_MS", self.settings.lease_ttl_ms.to_string());
         command.envs(&self.settings.env);
+        command.envs(self.settings.faults.iter().flat_map(|faults| faults.env(index)));
         let log = self.log_path(index);
         let process = Process::start(&format!("node-{}", index + 1), &mut command, &log);
         self.nodes[index].process = Some(process);
@@ -249,6 +274,19 @@ impl Cluster {
     /// Address of a node's client port.
     pub fn client_addr(&self, index: usize) -> String {
         self.port(index, "client")
+    }
+
+    /// Address of a node's peer port.
+    pub fn peer_addr(&self, index: usize) -> String {
+        self.port(index, "peer")
+    }
+
+    /// What one node says of itself below a path, as the console's JSON.
+    pub fn inspect(&self, index: usize, path: &str) -> Option<serde_json::Value> {
+        let identity = self.nodes[0].folder.join("admin");
+        let words = ["inspect", path, "-o", "json"];
+        let answer = self.run(&identity, &self.client_addr(index), &words);
+        serde_json::from_str(&answer.stdout).ok()
     }
 
     /// Index of the node that leads, as the nodes say.

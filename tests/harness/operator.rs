@@ -6,12 +6,15 @@ use api::{
     BoxFuture, Tcp, TcpConfig,
     fabric::WireConfig,
     status::ClientError,
-    v1::{self, tenants_client::TenantsClient, watch_client::WatchClient},
+    v1::{
+        self, apply_client::ApplyClient, document::Draft, tenants_client::TenantsClient,
+        watch_client::WatchClient,
+    },
 };
 use identity::CertificateBundle;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::timeout;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub struct Operator {
     nodes: Vec<Channel>,
     /// Longest time a call may take.
     pub limit: Duration,
+    /// What a node is told that a change may take; nothing if none. Shorter than the limit, it lets the
+    /// node say what it knows: that the change was certainly not made, or that it cannot tell.
+    pub told: Option<Duration>,
 }
 
 impl Operator {
@@ -60,7 +66,7 @@ impl Operator {
             let (tcp, addr) = (Tcp::new(TcpConfig::default()), cluster.client_addr(index));
             api::fabric::channel(&tcp, &addr, wrap, WireConfig::default()).unwrap()
         };
-        Self { nodes: (0..nodes).map(dial).collect(), limit: Duration::from_secs(3) }
+        Self { nodes: (0..nodes).map(dial).collect(), limit: Duration::from_secs(3), told: None }
     }
 
     /// Number of control nodes.
@@ -68,18 +74,39 @@ impl Operator {
         self.nodes.len()
     }
 
+    fn told<T>(&self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        if let Some(told) = self.told {
+            request.set_timeout(told);
+        }
+        request
+    }
+
     /// Gives a tenant a text, through one node.
     pub async fn write(&self, node: usize, key: &str, value: &str, request_id: &str) -> Change {
-        let tenant = v1::TenantDraft {
-            resource: format!("tenants/{key}"),
-            display_name: value.to_owned(),
-            ..v1::TenantDraft::default()
-        };
-        let request_id = request_id.to_owned();
-        let request =
-            v1::ApplyTenantRequest { tenant: Some(tenant), validate_only: false, request_id };
+        let (tenant, request_id) = (Some(draft(key, value)), request_id.to_owned());
+        let request = v1::ApplyTenantRequest { tenant, validate_only: false, request_id };
         let mut client = TenantsClient::new(self.nodes[node].clone());
-        match timeout(self.limit, client.apply(request)).await {
+        match timeout(self.limit, client.apply(self.told(request))).await {
+            Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
+            Ok(Err(status)) => refused_or_unknown(status),
+            Err(_) => Change::Unknown("no answer in time".to_owned()),
+        }
+    }
+
+    /// Gives several tenants the same text at once, through one node: all or none.
+    pub async fn write_all(
+        &self,
+        node: usize,
+        keys: &[&str],
+        value: &str,
+        request_id: &str,
+    ) -> Change {
+        let document = |key: &&str| v1::Document { draft: Some(Draft::Tenant(draft(key, value))) };
+        let (documents, request_id) = (keys.iter().map(document).collect(), request_id.to_owned());
+        let request = v1::ApplyRequest { documents, validate_only: false, request_id };
+        let mut client = ApplyClient::new(self.nodes[node].clone());
+        match timeout(self.limit, client.apply(self.told(request))).await {
             Ok(Ok(outcome)) => Change::Done(outcome.into_inner().revision),
             Ok(Err(status)) => refused_or_unknown(status),
             Err(_) => Change::Unknown("no answer in time".to_owned()),
@@ -106,7 +133,7 @@ impl Operator {
         }
     }
 
-    /// Watches all tenants through one node, from what came after a revision.
+    /// Watches tenants through one node, all or one, from what came after a revision.
     ///
     /// # Errors
     /// The node's answer.
@@ -114,16 +141,27 @@ impl Operator {
         &self,
         node: usize,
         after: u64,
+        only: Option<&str>,
     ) -> Result<Streaming<v1::WatchEvent>, Status> {
         let request = v1::WatchRequest {
             kinds: vec![v1::Kind::Tenant.into()],
+            resources: only.iter().map(|key| format!("tenants/{key}")).collect(),
             from_revision: Some(after),
             bookmarks: true,
+            include_previous: true,
             ..v1::WatchRequest::default()
         };
         let mut client = WatchClient::new(self.nodes[node].clone());
         let late = |_| Status::deadline_exceeded("no answer in time");
         Ok(timeout(self.limit, client.watch(request)).await.map_err(late)??.into_inner())
+    }
+}
+
+fn draft(key: &str, value: &str) -> v1::TenantDraft {
+    v1::TenantDraft {
+        resource: format!("tenants/{key}"),
+        display_name: value.to_owned(),
+        ..v1::TenantDraft::default()
     }
 }
 

@@ -1,154 +1,154 @@
-//! Clients that write, read and watch while control nodes are killed and stopped: what they were
-//! answered can have happened one after the other, and every watcher saw all of it.
+//! Clients that write, read and watch while control nodes are killed, stopped, parted from each other and
+//! given bad clocks and disks: what the clients were answered can have happened one after the other, no
+//! write that was acknowledged is lost and none is done twice, every watcher saw all of it, and at the end
+//! all nodes have the same state.
 //!
-//! `MUSTER_JEPSEN_SECONDS` says how long it goes on (20 s otherwise), `MUSTER_JEPSEN_SEED` which faults.
+//! `MUSTER_JEPSEN_SECONDS` says how long it goes on (30 s otherwise), `MUSTER_JEPSEN_SEED` which faults.
+//! `planted_bugs` shows that it finds what it is for.
+
+mod clients;
+mod nemesis;
+
+pub(crate) use nemesis::Trouble;
 
 use crate::{BINARY, runtime};
-use nix::sys::signal::Signal;
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use clients::Shared;
+use nemesis::Nemesis;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use storage::Dice;
 use tests::{
-    Change, Cluster, Operator, Settings,
-    history::{Call, Done, check, check_watched},
-    operator::request_id,
-    until,
+    Cluster, Faults, Settings,
+    history::{Anomaly, Done, check, check_watched},
+    until, until_some,
 };
-use tokio::time::{Instant, sleep};
 
-const KEYS: u64 = 4;
-const WRITERS: u64 = 4;
-const READERS: u64 = 3;
+/// The nodes it begins with, and those it may have in the end.
+const NODES: usize = 3;
+const NODES_MAX: usize = 4;
 
-/// What all clients share.
-struct Shared {
-    operator: Operator,
-    began: Instant,
-    over: AtomicBool,
-    calls: Mutex<Vec<Call>>,
-    numbers: AtomicU64,
+/// Longest time from the last fault until every watcher has seen the last write.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// What is to happen.
+pub(crate) struct Plan {
+    /// The binary under test.
+    pub(crate) binary: String,
+    /// Settings of the nodes, beside those that make little load meet much.
+    pub(crate) env: BTreeMap<String, String>,
+    /// For how long there are faults.
+    pub(crate) length: Duration,
+    /// Which faults.
+    pub(crate) seed: u64,
+    /// Of which kinds; those that cannot be made here are left out.
+    pub(crate) troubles: &'static [Trouble],
+    /// End with the first anomaly.
+    pub(crate) until_found: bool,
 }
 
-impl Shared {
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
-    }
+/// A little load is to meet everything: few events are kept for watchers, so that they read the journal;
+/// snapshots are made and sent; states are compared often.
+fn busy() -> BTreeMap<String, String> {
+    let settings = [
+        ("MUSTER_RAFT__WATCH_EVENTS_MAX", "16"),
+        ("MUSTER_WATCH__BOOKMARK_MS", "100"),
+        ("MUSTER_RAFT__SNAPSHOT_EVERY_ENTRIES", "400"),
+        ("MUSTER_RAFT__LOG_KEEP_ENTRIES", "100"),
+        ("MUSTER_RAFT__HASH_CHECK_ENTRIES", "32"),
+    ];
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
 
-    fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
+/// What the clients were answered, judged as far as it goes.
+fn judge(shared: &Shared) -> Result<(), Anomaly> {
+    // Watchers first: they have seen no write that the calls do not know.
+    let watched = shared.watched();
+    let calls = shared.calls();
+    check(&calls)?;
+    watched.iter().try_for_each(|watched| check_watched(&calls, watched))
+}
 
-    fn note(&self, key: String, began: u64, done: Done) {
-        let call = Call { key, began, ended: self.now(), done };
-        self.calls.lock().unwrap().push(call);
+/// Carries out a plan; the first anomaly is the error.
+pub(crate) fn run(plan: &Plan) -> Result<(), Anomaly> {
+    println!("seed {}", plan.seed);
+    let runtime = runtime();
+    let faults = Faults::build(NODES_MAX).map(Arc::new);
+    let mut settings = Settings::new(NODES);
+    settings.env = busy();
+    settings.env.extend(plan.env.clone());
+    settings.faults.clone_from(&faults);
+    let cluster = Cluster::start(&plan.binary, settings);
+    let shared = Arc::new(runtime.block_on(async { Shared::new(&cluster) }));
+    let clients = clients::start(&runtime, &shared);
+    let mut nemesis = Nemesis::new(cluster, faults, Dice::new(plan.seed), plan.troubles);
+    let mut found = Ok(());
+    while shared.elapsed() < plan.length && found.is_ok() {
+        // Processes are started and waited for on this thread; the clients go on on theirs.
+        nemesis.strike(&runtime);
+        if plan.until_found {
+            found = judge(&shared);
+        }
     }
+    let cluster = nemesis.end();
+    shared.end_calls();
+    runtime.block_on(clients.calls.join_all());
+    if found.is_ok() {
+        found = settle(&cluster, &shared, &runtime);
+    }
+    report(&shared, plan.until_found);
+    if found.is_ok() {
+        shared.end_watches();
+        let watches = async { tokio::time::timeout(CATCH_UP, clients.watches.join_all()).await };
+        let caught_up = runtime.block_on(watches).is_ok();
+        found = judge(&shared);
+        if found.is_ok() && !caught_up {
+            let text = format!("a watcher did not see the last write within {CATCH_UP:?}");
+            found = Err(Anomaly(text));
+        }
+    }
+    found
+}
 
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+/// All is well again: the cluster takes writes, every node reads the newest of each register, and all have
+/// the same state.
+fn settle(
+    cluster: &Cluster,
+    shared: &Shared,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(), Anomaly> {
+    until("the cluster writes again", 60, || cluster.cli(&["tenant", "create", "end"]).code == 0);
+    until("every register is read through every node", 60, || {
+        runtime.block_on(shared.read_everything())
+    });
+    let node = |index| {
+        let values = cluster.inspect(index, "ledger")?["values"].clone();
+        Some((values["revision"].as_str()?.to_owned(), values["state_hash"].as_str()?.to_owned()))
+    };
+    let states = until_some("all nodes are at the same revision", 60, || {
+        let states: Option<Vec<_>> = (0..cluster.nodes.len()).map(node).collect();
+        states.filter(|states| states.iter().all(|(revision, _)| *revision == states[0].0))
+    });
+    match states.iter().all(|state| *state == states[0]) {
+        true => Ok(()),
+        false => Err(Anomaly(format!("nodes differ: {states:?}"))),
     }
 }
 
-async fn write(shared: Arc<Shared>, writer: u64) {
-    while !shared.is_over() {
-        let number = shared.number();
-        let (key, value) = (format!("key-{}", number % KEYS), format!("v{number}"));
-        let node = ((writer + number / 8) % shared.operator.nodes() as u64) as usize;
-        let began = shared.now();
-        match shared.operator.write(node, &key, &value, &request_id(u128::from(number))).await {
-            Change::Done(revision) => shared.note(key, began, Done::Wrote(value, revision)),
-            Change::Unknown(_) => {
-                shared.note(key, began, Done::Attempted(value));
-                sleep(Duration::from_millis(20)).await;
-            }
-            Change::Refused(_) => sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-async fn read(shared: Arc<Shared>, reader: u64) {
-    while !shared.is_over() {
-        let number = shared.number();
-        let key = format!("key-{}", number % KEYS);
-        let node = ((reader + number / 8) % shared.operator.nodes() as u64) as usize;
-        let began = shared.now();
-        match shared.operator.read(node, &key).await {
-            Ok(found) => shared.note(key, began, Done::Read(found)),
-            Err(_) => sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-/// Watches through one node after the other, always from the last revision it saw whole, until
-/// `last` was seen.
-async fn watch(shared: Arc<Shared>, last: Arc<AtomicU64>) -> Vec<(String, String, u64)> {
-    let mut events = Vec::new();
-    let (mut after, mut node) = (0, 0);
-    loop {
-        let wanted = last.load(Ordering::Relaxed);
-        if wanted > 0 && after >= wanted {
-            return events;
-        }
-        node = (node + 1) % shared.operator.nodes();
-        let Ok(mut stream) = shared.operator.watch(node, after).await else {
-            sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        // A stream is left after a while on purpose, in the middle of what it sends.
-        let until = Instant::now() + Duration::from_millis(1_500);
-        while let Ok(Ok(Some(event))) = tokio::time::timeout_at(until, stream.message()).await {
-            after = after.max(event.revision);
-            let Some(api::v1::resource::Resource::Tenant(tenant)) =
-                event.resource.and_then(|it| it.resource)
-            else {
-                continue;
-            };
-            let name = tenant.meta.unwrap_or_default().name;
-            events.push((name, tenant.display_name, event.revision));
-        }
-    }
-}
-
-/// Numbers that a seed gives.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-}
-
-/// One fault and its mending.
-async fn trouble(cluster: &mut Cluster, dice: &mut Dice) {
-    let node = dice.below(3) as usize;
-    let pause = Duration::from_millis(200 + dice.below(2_300));
-    match dice.below(4) {
-        0 | 1 => {
-            cluster.kill_node(node);
-            sleep(pause).await;
-            cluster.restart_node(node);
-        }
-        2 => {
-            cluster.nodes[node].process.as_ref().unwrap().signal(Signal::SIGSTOP);
-            sleep(pause).await;
-            cluster.nodes[node].process.as_ref().unwrap().signal(Signal::SIGCONT);
-        }
-        _ => {
-            for node in 0..3 {
-                cluster.kill_node(node);
-            }
-            for node in 0..3 {
-                cluster.restart_node(node);
-            }
-        }
-    }
-    sleep(Duration::from_millis(300 + dice.below(1_500))).await;
+/// Prints what was done; unless it was to end early, it has to be something.
+fn report(shared: &Shared, may_be_little: bool) {
+    let calls = shared.calls();
+    let count = |of: fn(&Done) -> bool| calls.iter().filter(|call| of(&call.done)).count();
+    let watched = shared.watched();
+    let streams: usize = watched.iter().map(|watched| watched.streams.len()).sum();
+    let events: usize =
+        watched.iter().flat_map(|it| &it.streams).map(|stream| stream.seen.len()).sum();
+    let writes = count(|done| matches!(done, Done::Wrote(..)));
+    let reads = count(|done| matches!(done, Done::Read(_)));
+    println!(
+        "{writes} writes, {} unknown, {} refused, {reads} reads; {streams} watches, {events} events",
+        count(|done| matches!(done, Done::Attempted(_))),
+        count(|done| matches!(done, Done::Refused(_))),
+    );
+    assert!(may_be_little || (writes > 100 && reads > 100 && events > 100), "something happened");
 }
 
 fn setting(name: &str, otherwise: u64) -> u64 {
@@ -157,61 +157,13 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn what_clients_were_answered_can_have_happened() {
-    let runtime = runtime();
-    let mut cluster = Cluster::start(BINARY, Settings::new(3));
-    let seed = setting("MUSTER_JEPSEN_SEED", 0x9e37_79b9_7f4a_7c15);
-    let length = Duration::from_secs(setting("MUSTER_JEPSEN_SECONDS", 20));
-    let shared = Arc::new(Shared {
-        operator: runtime.block_on(async { Operator::open(&cluster) }),
-        began: Instant::now(),
-        over: AtomicBool::new(false),
-        calls: Mutex::default(),
-        numbers: AtomicU64::new(1),
-    });
-    let last = Arc::new(AtomicU64::new(0));
-    let clients: Vec<_> = (0..WRITERS)
-        .map(|writer| runtime.spawn(write(shared.clone(), writer)))
-        .chain((0..READERS).map(|reader| runtime.spawn(read(shared.clone(), reader))))
-        .collect();
-    let watchers: Vec<_> =
-        (0..3).map(|_| runtime.spawn(watch(shared.clone(), last.clone()))).collect();
-    let mut dice = Dice(seed.max(1));
-    let mut faults = 0;
-    while shared.began.elapsed() < length {
-        // Processes are started and waited for on this thread; the clients go on on theirs.
-        runtime.block_on(trouble(&mut cluster, &mut dice));
-        faults += 1;
-    }
-    shared.over.store(true, Ordering::Relaxed);
-    runtime.block_on(async {
-        for client in clients {
-            client.await.unwrap();
-        }
-    });
-    until("the cluster writes again", 60, || cluster.cli(&["tenant", "create", "end"]).code == 0);
-    for key in 0..KEYS {
-        let key = format!("key-{key}");
-        let began = shared.now();
-        let found = runtime.block_on(shared.operator.read(0, &key)).unwrap();
-        shared.note(key, began, Done::Read(found));
-    }
-    let calls = std::mem::take(&mut *shared.calls.lock().unwrap());
-    let newest = calls.iter().filter_map(|call| match &call.done {
-        Done::Wrote(_, revision) => Some(*revision),
-        Done::Read(_) | Done::Attempted(_) => None,
-    });
-    last.store(newest.max().unwrap(), Ordering::Relaxed);
-    let count = |of: fn(&Done) -> bool| calls.iter().filter(|call| of(&call.done)).count();
-    let wrote = count(|done| matches!(done, Done::Wrote(..)));
-    let unknown = count(|done| matches!(done, Done::Attempted(_)));
-    let reads = count(|done| matches!(done, Done::Read(_)));
-    println!("seed {seed}: {faults} faults, {wrote} writes, {unknown} unknown, {reads} reads");
-    assert!(wrote > 100 && reads > 100, "something happened");
-    check(&calls).unwrap_or_else(|anomaly| panic!("{anomaly}"));
-    for watcher in watchers {
-        let limit = Duration::from_secs(60);
-        let seen = runtime.block_on(async { tokio::time::timeout(limit, watcher).await });
-        let events = seen.expect("every watcher sees the last write").unwrap();
-        check_watched(&calls, &events).unwrap_or_else(|anomaly| panic!("{anomaly}"));
-    }
+    let plan = Plan {
+        binary: BINARY.to_owned(),
+        env: BTreeMap::new(),
+        length: Duration::from_secs(setting("MUSTER_JEPSEN_SECONDS", 30)),
+        seed: setting("MUSTER_JEPSEN_SEED", 1),
+        troubles: Trouble::ALL,
+        until_found: false,
+    };
+    run(&plan).unwrap_or_else(|anomaly| panic!("{anomaly}"));
 }

@@ -16,7 +16,7 @@ fn ticks(cluster: &Cluster) -> PathBuf {
     folder
 }
 
-fn deploy(cluster: &Cluster, name: &str, policy: &str) -> PathBuf {
+pub(crate) fn deploy(cluster: &Cluster, name: &str, policy: &str) -> PathBuf {
     let image = images::ticker(cluster.root(), "1.0.0");
     let folder = ticks(cluster);
     let env = format!("TICKS={}", folder.display());

@@ -8,6 +8,7 @@
 
 mod dev;
 mod failover;
+mod faults;
 mod images;
 mod isolation;
 mod jepsen;
@@ -16,6 +17,7 @@ mod loss;
 mod membership;
 mod outages;
 mod overload;
+mod planted_bugs;
 mod power_cut;
 mod refusals;
 mod storage;
@@ -38,7 +40,12 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 /// A cluster of `nodes` control nodes with tenant `acme`, hosts `h1` to `h<hosts>` and cluster
 /// `north` of all of them.
 pub(crate) fn acme(nodes: usize, hosts: usize) -> Cluster {
-    let mut cluster = Cluster::start(BINARY, Settings::new(nodes));
+    acme_of(BINARY, Settings::new(nodes), hosts)
+}
+
+/// The same of another binary or with other settings.
+pub(crate) fn acme_of(binary: &str, settings: Settings, hosts: usize) -> Cluster {
+    let mut cluster = Cluster::start(binary, settings);
     cluster.cli(&["tenant", "create", "acme"]).ok();
     let names: Vec<_> = (1..=hosts).map(|n| format!("h{n}")).collect();
     for name in &names {

@@ -129,7 +129,7 @@ async fn witness(
 ) -> BTreeMap<String, u64> {
     let mut seen = BTreeMap::new();
     loop {
-        let Ok(mut events) = operator.watch(0, after).await else {
+        let Ok(mut events) = operator.watch(0, after, None).await else {
             sleep(Duration::from_millis(50)).await;
             continue;
         };

@@ -5,7 +5,7 @@
 //! `MUSTER_POWER_CUT_IMAGES=1000 cargo it -- power_cut --nocapture` makes that many images of a lone
 //! node and a fifth as many of three at once, and prints what became of them.
 
-mod images;
+pub(crate) mod images;
 mod trouble;
 
 use crate::BINARY;
@@ -45,7 +45,7 @@ fn images_wanted(by_default: usize, share: usize) -> usize {
 }
 
 /// A cluster that was recorded under load; its processes are dead.
-struct Recording {
+pub(crate) struct Recording {
     recorder: Recorder,
     cluster: Cluster,
     traces: Vec<Trace>,
@@ -56,12 +56,23 @@ struct Recording {
 
 /// `None` where nothing can be recorded.
 fn record(nodes: usize, size: (usize, usize)) -> Option<Recording> {
+    record_of(BINARY, BTreeMap::new(), nodes, size)
+}
+
+/// The same of another binary, with settings of its own.
+pub(crate) fn record_of(
+    binary: &str,
+    env: BTreeMap<String, String>,
+    nodes: usize,
+    size: (usize, usize),
+) -> Option<Recording> {
     let recorder = Recorder::build()?;
     let mut settings = Settings::new(nodes);
     settings.env = busy_files();
     settings.env.extend(recorder.env());
+    settings.env.extend(env);
     settings.place = Some(recorder.under().to_owned());
-    let mut cluster = Cluster::start(BINARY, settings);
+    let mut cluster = Cluster::start(binary, settings);
     let servers: Vec<_> = (0..nodes).map(|index| cluster.client_addr(index)).collect();
     let operator = recorder.under().join("operator");
     copy(&cluster.nodes[0].folder.join("admin"), &operator);

@@ -46,7 +46,7 @@ impl Seen {
 
 /// Watches from a revision on; every write comes once, in order.
 async fn watch(operator: Operator, after: u64, seen: Arc<Seen>) {
-    let mut events = operator.watch(0, after).await.expect("the watch begins");
+    let mut events = operator.watch(0, after, None).await.expect("the watch begins");
     let mut next = 0;
     while let Ok(Some(event)) = events.message().await {
         match event.resource.and_then(|it| it.resource) {

@@ -4,6 +4,7 @@ use crate::{
     BadConfig, Config, StopReason,
     keep::{JournalLimits, Keep, Position},
     log_store::LogStore,
+    planted::Planted,
     snapshot_files::{Divergence, SnapshotFiles},
     types::LogId,
 };
@@ -68,7 +69,8 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
 ) -> Result<(H::Kv, Keep, Position, State), StartError> {
     let limits =
         JournalLimits { rows_max: config.journal_rows_max, bytes_max: config.journal_bytes_max };
-    let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits);
+    let planted = Planted::of(config);
+    let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits).map(|it| it.with(planted));
     let kv = kv::open_or_set_aside(home)?.kv;
     kv::check_format(&kv, &home.place())?;
     let diverged = match snapshots.take_divergence().await? {

@@ -1,10 +1,10 @@
 //! The preloaded library: built once by a test that needs it, and given to processes by variables.
 
+use crate::preload;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 use tempfile::TempDir;
 
@@ -32,23 +32,9 @@ impl Recorder {
     ///
     /// # Panics
     /// When a C compiler is there and does not build it.
-    #[expect(clippy::print_stdout, reason = "a skipped test says why")]
     pub fn build() -> Option<Self> {
         let place = TempDir::with_prefix("muster-trace-").unwrap();
-        let library = place.path().join("recorder.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("power_cut/recorder.c");
-        let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"];
-        let built = Command::new("cc")
-            .args(flags)
-            .arg(&library)
-            .arg(&source)
-            .args(["-ldl", "-lpthread"])
-            .output();
-        let Ok(built) = built else {
-            println!("skipped: there is no C compiler (cc) to build the recorder with");
-            return None;
-        };
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let library = preload::build("power_cut/recorder.c", place.path())?;
         let under = fs::canonicalize(place.path()).unwrap().join("data");
         fs::create_dir(&under).unwrap();
         Some(Self { library, place, under })

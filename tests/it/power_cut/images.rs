@@ -76,14 +76,18 @@ impl Tally {
 type Found = BTreeMap<String, String>;
 type Judgement = (usize, Vec<String>);
 
-/// Moments to cut the power at: half of them right around a sync, the others anywhere.
+/// Moments to cut the power at: a third right around a sync, a third right after bytes were sent, which
+/// may acknowledge something, the others anywhere.
 fn cuts(events: &[Event<'_>], wanted: usize, dice: &mut Dice) -> Vec<usize> {
-    use tests::power::Change::{SyncBegin, SyncEnd};
+    use tests::power::Change::{Sent, SyncBegin, SyncEnd};
     let is_sync = |event: &Event<'_>| matches!(event.change, SyncBegin { .. } | SyncEnd { .. });
     let syncs: Vec<usize> = (0..events.len()).filter(|at| is_sync(&events[*at])).collect();
+    let is_sent = |event: &Event<'_>| matches!(event.change, Sent { .. });
+    let sent: Vec<usize> = (0..events.len()).filter(|at| is_sent(&events[*at])).collect();
     let mut cuts: Vec<usize> = (0..wanted)
-        .map(|number| match number % 2 {
+        .map(|number| match number % 3 {
             0 => dice.below(events.len() as u64) as usize,
+            1 => sent[dice.below(sent.len() as u64) as usize],
             _ => syncs[dice.below(syncs.len() as u64) as usize] + dice.below(2) as usize,
         })
         .map(|at| at.min(events.len() - 1))
@@ -139,8 +143,9 @@ fn check(tally: &Tally, kept: &[PathBuf]) {
     assert!(wrong.is_empty(), "{wrong:#?}\nimages: {kept:?}");
 }
 
-/// Makes images of a lone node's trace and recovers each.
-fn campaign(recording: &Recording, name: &str, wanted: usize, seed: u64) {
+/// Makes images of a lone node's trace and recovers each; what is wrong with them is in the tally, and
+/// some of those are kept.
+fn survey(recording: &Recording, wanted: usize, seed: u64) -> (Tally, Vec<PathBuf>) {
     let Recording { recorder, cluster, traces, writers, operator } = recording;
     let events: Vec<_> = traces[0].events().collect();
     let folder = &cluster.nodes[0].folder;
@@ -172,6 +177,19 @@ fn campaign(recording: &Recording, name: &str, wanted: usize, seed: u64) {
             kept.push(keep);
         }
     }
+    (tally, kept)
+}
+
+/// What is wrong with images of a lone node's trace; none of them is kept.
+pub(crate) fn wrong(recording: &Recording, wanted: usize, seed: u64) -> Vec<String> {
+    let (tally, kept) = survey(recording, wanted, seed);
+    kept.iter().for_each(|folder| fs::remove_dir_all(folder).unwrap());
+    tally.wrong
+}
+
+/// Makes images of a lone node's trace: each has every acknowledged write.
+fn campaign(recording: &Recording, name: &str, wanted: usize, seed: u64) {
+    let (tally, kept) = survey(recording, wanted, seed);
     tally.print(name);
     check(&tally, &kept);
     assert_eq!(tally.refused.len(), 0, "a power cut damages nothing durable: {kept:?}");
