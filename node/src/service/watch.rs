@@ -5,7 +5,7 @@
 //! that reads too slowly is cut with the revision to resume from, so it costs a bounded queue and no
 //! more. The events of one revision enter the queue together, so that a cut is never between them.
 //!
-//! A write wakes every watch. They take turns, a few at a time, so that ten thousand of them do not stand
+//! A write concerns every watch. They are woken group by group, so that ten thousand of them do not stand
 //! before the answer to the write and before Raft in the line for the one thread all run on.
 
 use crate::{Shared, WatchConfig, access::Granted, refusal};
@@ -20,16 +20,27 @@ use api::{
 use consensus::{Ledger, WatchError, WatchEvent, WatchStream};
 use futures::{StreamExt, stream};
 use model::{Caller, Change, Key, Name, Rejection, Revision, Role, State};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// Watches that look at what was written at the same time; the others wait their turn, asleep.
-const TURNS: usize = 16;
+/// Groups of watches. With as many watches as a node takes, some dozens are woken at once.
+const GROUPS: usize = 512;
+
+/// Events that one watch looks at before others have their turn.
+const EVENTS_AT_ONCE: usize = 32;
 
 /// What a watch of everything needs.
 const EVERYTHING: Requirement = needs(Role::Viewer, RequiredScope::Cluster);
@@ -46,14 +57,47 @@ const fn needs(role: Role, scope: RequiredScope) -> Requirement {
 pub(crate) struct Watch<L: Ledger> {
     shared: Shared<L>,
     watches: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    groups: Arc<[watch::Sender<()>]>,
+    /// Watches begun so far: each goes to the next group.
+    begun: AtomicUsize,
 }
 
 impl<L: Ledger> Watch<L> {
     pub(crate) fn new(shared: Shared<L>) -> Self {
         let watches = shared.config.watch.watches_max.min(Semaphore::MAX_PERMITS);
+        let groups: Arc<[_]> = (0..GROUPS).map(|_| watch::Sender::new(())).collect();
+        tokio::spawn(wake(shared.ledger.applied(), shared.stop.clone(), groups.clone()));
         let watches = Arc::new(Semaphore::new(watches));
-        Self { shared, watches, turns: Arc::new(Semaphore::new(TURNS)) }
+        Self { shared, watches, groups, begun: AtomicUsize::new(0) }
+    }
+
+    /// Says when there is something to look at, to the next watch.
+    fn news(&self) -> watch::Receiver<()> {
+        let group = self.begun.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        self.groups[group].subscribe()
+    }
+}
+
+/// Wakes the groups one after the other, whenever something was applied and when nothing will be any more.
+async fn wake(
+    mut applied: watch::Receiver<Revision>,
+    stop: CancellationToken,
+    groups: Arc<[watch::Sender<()>]>,
+) {
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => true,
+            changed = applied.changed() => changed.is_err(),
+        };
+        for group in groups.iter().filter(|group| group.receiver_count() > 0) {
+            group.send_replace(());
+            // Those woken, and whatever else is ready, come before the next group.
+            tokio::task::yield_now().await;
+        }
+        if ended {
+            return;
+        }
     }
 }
 
@@ -89,7 +133,7 @@ impl<L: Ledger> Service for Watch<L> {
             filter,
             config,
             queue,
-            turns: self.turns.clone(),
+            news: self.news(),
         };
         tokio::spawn(async move {
             watcher.run(events).await;
@@ -223,7 +267,7 @@ struct Watcher<L: Ledger> {
     sees_grants: bool,
     config: WatchConfig,
     queue: Queue,
-    turns: Arc<Semaphore>,
+    news: watch::Receiver<()>,
 }
 
 impl<L: Ledger> Watcher<L> {
@@ -244,6 +288,7 @@ impl<L: Ledger> Watcher<L> {
     async fn follow(&mut self, events: &mut WatchStream) -> Option<Status> {
         let pause = Duration::from_millis(self.config.bookmark_ms);
         let mut bookmark_at = Instant::now() + pause;
+        let mut looked_at = 0;
         loop {
             // Everything up to here was sent or did not pass the filter.
             let position = events.position();
@@ -253,19 +298,31 @@ impl<L: Ledger> Watcher<L> {
                     return Some(end);
                 }
             }
-            let event = tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => {
-                    return Some(refusal::of_ledger(&consensus::Error::Stopped));
+            if self.shared.stop.is_cancelled() {
+                return Some(refusal::of_ledger(&consensus::Error::Stopped));
+            }
+            if self.queue.parts.is_closed() {
+                return None;
+            }
+            let Some(event) = events.try_next() else {
+                tokio::select! {
+                    biased;
+                    () = self.shared.stop.cancelled() => {}
+                    () = self.queue.parts.closed() => {}
+                    news = self.news.changed() => if news.is_err() {
+                        return Some(refusal::of_ledger(&consensus::Error::Stopped));
+                    },
+                    () = tokio::time::sleep_until(bookmark_at) => {}
                 }
-                () = self.queue.parts.closed() => return None,
-                event = events.next() => event,
-                () = tokio::time::sleep_until(bookmark_at) => continue,
+                continue;
             };
+            looked_at += 1;
+            if looked_at % EVENTS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let sent = match event {
-                Some(Ok(event)) => self.pass(&event, position).await,
-                Some(Err(error)) => Err(ended(error)),
-                None => Err(refusal::of_ledger(&consensus::Error::Stopped)),
+                Ok(event) => self.pass(&event, position).await,
+                Err(error) => Err(ended(error)),
             };
             match sent {
                 Ok(true) => bookmark_at = Instant::now() + pause,
@@ -288,8 +345,6 @@ impl<L: Ledger> Watcher<L> {
 
     /// Sends what passes the filter; true if anything did.
     async fn pass(&mut self, event: &WatchEvent, before: Revision) -> Result<bool, Status> {
-        // Given back before anything is waited for.
-        let turn = self.turns.clone().acquire_owned().await;
         self.call.unexpired(self.shared.clock.now())?;
         if event.changes.iter().any(|change| self.is_own_role(change)) {
             self.judge_again()?;
@@ -302,7 +357,6 @@ impl<L: Ledger> Watcher<L> {
             .filter(|change| self.filter.passes(&change.key, self.sees_grants))
             .filter_map(|change| self::event(&moment, change, previous))
             .collect();
-        drop(turn);
         let Some(last) = messages.last_mut() else { return Ok(false) };
         last.last = true;
         self.send(messages, before).await?;
@@ -406,8 +460,9 @@ mod tests {
         let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
         let filter = Filter::read(&call.request).unwrap();
         let events = node.shared.ledger.watch(before).unwrap();
-        let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
-        Watcher { shared, call, filter, sees_grants: true, config, queue, turns }.run(events).await;
+        let (shared, pulse) = (node.shared.clone(), watch::Sender::new(()));
+        let news = pulse.subscribe();
+        Watcher { shared, call, filter, sees_grants: true, config, queue, news }.run(events).await;
         let mut seen = Vec::new();
         let end = loop {
             match receiver.next().await.unwrap() {
@@ -438,8 +493,9 @@ mod tests {
             let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
             let filter = Filter::read(&call.request).unwrap();
             let events = node.shared.ledger.watch(before).unwrap();
-            let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
-            Watcher { shared, call, filter, sees_grants: true, config, queue, turns }
+            let (shared, pulse) = (node.shared.clone(), watch::Sender::new(()));
+            let news = pulse.subscribe();
+            Watcher { shared, call, filter, sees_grants: true, config, queue, news }
                 .run(events)
                 .await;
             let (mut seen, mut end) = (Vec::new(), None);
