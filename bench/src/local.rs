@@ -7,6 +7,7 @@ use consensus::{
 };
 use model::{Caller, Clock, Command, NodeId, Outcome, Timestamp};
 use std::{
+    collections::BTreeMap,
     path::Path,
     pin::Pin,
     sync::{
@@ -149,4 +150,21 @@ impl Transport for Alone {
             Err(TransportError::Unreachable { to, reason })
         })
     }
+}
+
+/// Bytes of each part of a node's data.
+pub fn on_disk(place: &Path) -> BTreeMap<&'static str, u64> {
+    let parts = [("log", "ledger/log"), ("snapshots", "ledger/snapshots"), ("kv", "kv")];
+    parts.into_iter().map(|(name, folder)| (name, bytes_below(&place.join(folder)))).collect()
+}
+
+/// Bytes of the files below a folder, which come and go while they are counted.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
