@@ -105,9 +105,8 @@ impl Local {
         };
         let (ledger, _store) = RaftLedger::start(foundation).await.map_err(NoLedger::Start)?;
         let open = began.elapsed();
-        let status = ledger.status();
-        let last = status.last_log_index.unwrap_or_default();
-        let replayed = last - status.restored_index.unwrap_or_default().min(last);
+        let last = ledger.log_status().next.saturating_sub(1);
+        let replayed = last - ledger.status().restored_index.unwrap_or_default().min(last);
         let addr = "127.0.0.1:1".to_owned();
         let peer = Peer { peer_addr: addr.clone(), client_addr: addr };
         ledger.bootstrap(peer).await.map_err(NoLedger::Serve)?;
