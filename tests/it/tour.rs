@@ -43,15 +43,25 @@ fn every_command_of_the_tour_works() {
     });
     let path = format!("{}:/usr/bin:/bin", Path::new(BINARY).parent().unwrap().display());
     for command in commands {
-        let output = Command::new("/bin/sh")
-            .args(["-euc", &command])
-            .current_dir(root)
-            .env("PATH", &path)
-            .env("XDG_RUNTIME_DIR", folder.path())
-            .env("XDG_CONFIG_HOME", folder.path().join("none"))
-            .output()
-            .unwrap();
-        let answer = Answer::of(&output);
+        let run = || {
+            let output = Command::new("/bin/sh")
+                .args(["-euc", &command])
+                .current_dir(root)
+                .env("PATH", &path)
+                .env("XDG_RUNTIME_DIR", folder.path())
+                .env("XDG_CONFIG_HOME", folder.path().join("none"))
+                .output()
+                .unwrap();
+            Answer::of(&output)
+        };
+        let mut answer = run();
+        // On a busy machine an election may come in between; whoever reads that asks again.
+        for _ in 0..5 {
+            if answer.code == 0 || !command.contains("transfer-leader") {
+                break;
+            }
+            answer = run();
+        }
         assert_eq!(answer.code, 0, "{command}\n{}\n{}", answer.stdout, answer.stderr);
     }
 }
