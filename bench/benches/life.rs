@@ -19,7 +19,9 @@
 #![expect(clippy::print_stderr, reason = "a long run says that it lives")]
 #![expect(clippy::unwrap_used, reason = "a bench whose ledger fails has nothing to measure")]
 
-use bench::{Fleet, Hands, Local, Shape, cpu_time, host_name, must_name, rss_bytes};
+use bench::{
+    Fleet, Hands, Local, Shape, bytes_below, cpu_time, host_name, must_name, on_disk, rss_bytes,
+};
 use consensus::{Config, Ledger};
 use model::{Command, Draft, Name, Outcome, Reply, State};
 use std::{
@@ -395,21 +397,4 @@ async fn load(place: &Path) {
     tell("log_mib", most["log"] / MIB);
     tell("snapshots_mib", most["snapshots"] / MIB);
     tell("log_bound_mib", config().log_bytes_bound(&storage::log::LogConfig::new()) as f64 / MIB);
-}
-
-/// Bytes of each part of a node's data.
-fn on_disk(place: &Path) -> BTreeMap<&'static str, u64> {
-    let parts = [("log", "ledger/log"), ("snapshots", "ledger/snapshots"), ("kv", "kv")];
-    parts.into_iter().map(|(name, folder)| (name, bytes_below(&place.join(folder)))).collect()
-}
-
-/// Files come and go while they are counted.
-fn bytes_below(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
-        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
-        Ok(found) => found.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
 }

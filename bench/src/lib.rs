@@ -9,7 +9,7 @@ mod local;
 mod rss;
 
 pub use fleet::{Fleet, Shape, Taker, host_name, must_name, report};
-pub use local::{Hands, Local, NoLedger, Started};
+pub use local::{Hands, Local, NoLedger, Started, bytes_below, on_disk};
 pub use rss::{cpu_time, rss_bytes};
 
 /// Whether the benches are only to be tried: no large fleets, no long measurements. It is so with

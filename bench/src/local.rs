@@ -7,6 +7,7 @@ use consensus::{
 };
 use model::{Caller, Clock, Command, NodeId, Outcome, Timestamp};
 use std::{
+    collections::BTreeMap,
     path::Path,
     pin::Pin,
     sync::{
@@ -104,9 +105,8 @@ impl Local {
         };
         let (ledger, _store) = RaftLedger::start(foundation).await.map_err(NoLedger::Start)?;
         let open = began.elapsed();
-        let status = ledger.status();
-        let last = status.last_log_index.unwrap_or_default();
-        let replayed = last - status.restored_index.unwrap_or_default().min(last);
+        let last = ledger.log_status().next.saturating_sub(1);
+        let replayed = last - ledger.status().restored_index.unwrap_or_default().min(last);
         let addr = "127.0.0.1:1".to_owned();
         let peer = Peer { peer_addr: addr.clone(), client_addr: addr };
         ledger.bootstrap(peer).await.map_err(NoLedger::Serve)?;
@@ -149,4 +149,21 @@ impl Transport for Alone {
             Err(TransportError::Unreachable { to, reason })
         })
     }
+}
+
+/// Bytes of each part of a node's data.
+pub fn on_disk(place: &Path) -> BTreeMap<&'static str, u64> {
+    let parts = [("log", "ledger/log"), ("snapshots", "ledger/snapshots"), ("kv", "kv")];
+    parts.into_iter().map(|(name, folder)| (name, bytes_below(&place.join(folder)))).collect()
+}
+
+/// Bytes of the files below a folder, which come and go while they are counted.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let sizes = entries.filter_map(Result::ok).map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }

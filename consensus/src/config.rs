@@ -98,7 +98,7 @@ pub struct Config {
     /// Entries a learner may be behind when it is made a voter.
     pub learner_lag_entries: u64,
     /// Time for the leader to end what it has under way before it hands leadership over, and again for
-    /// the next one to take it, milliseconds. Must be below `forward_ms`: writes wait meanwhile.
+    /// the next one to take it, milliseconds. At most `forward_ms`: writes wait meanwhile.
     pub hand_over_ms: u64,
     /// A member out of contact with one and the same leader for so long is removed for good,
     /// milliseconds; 0: only operators remove members. It never comes back under its id, so choose a
@@ -206,8 +206,8 @@ impl Config {
             ("duty_ms", self.duty_ms),
             ("min_voters", self.min_voters),
         ];
-        if self.hand_over_ms >= self.forward_ms {
-            return bad("hand_over_ms", "it must be below forward_ms");
+        if self.hand_over_ms > self.forward_ms {
+            return bad("hand_over_ms", "it must not exceed forward_ms");
         }
         if (1..=self.node_lost_ms).contains(&self.dead_node_cleanup_ms) {
             return bad("dead_node_cleanup_ms", "it must be 0 or above node_lost_ms");

@@ -279,8 +279,9 @@ impl Core {
         }
     }
 
-    /// Asks the leader, for as long as no other one is known: what a leader that was replaced has
-    /// swallowed is given up then, not at the end of the try.
+    /// Asks the leader, until a little after another one is known: what a leader that was replaced has
+    /// swallowed is given up then, not at the end of the try. One that handed over says by itself what
+    /// became of it, and may do so after its successor is known.
     pub(crate) async fn ask_leader(
         &self,
         leader: (NodeId, Peer),
@@ -289,10 +290,14 @@ impl Core {
         deadline: Instant,
     ) -> Result<ForwardAnswer, ForwardError> {
         let id = leader.0;
+        let mut answer = std::pin::pin!(self.ask(leader, method, request, deadline));
         tokio::select! {
             biased;
-            answer = self.ask(leader, method, request, deadline) => answer,
-            () = self.replaced(id) => Err(ForwardError::Lost),
+            answer = &mut answer => answer,
+            () = self.replaced(id) => {
+                let grace = Duration::from_millis(self.config.election_max_ms);
+                tokio::time::timeout(grace, &mut answer).await.unwrap_or(Err(ForwardError::Lost))
+            }
         }
     }
 

@@ -49,6 +49,7 @@ impl Core {
         if to.is_none() && self.voters().len() > 1 {
             self.hear_out(|| self.heir().is_some()).await;
         }
+        let named = to.is_some();
         let Some(to) = to.or_else(|| self.heir()) else { return Ok(None) };
         let deadline = Instant::now() + Duration::from_millis(self.config.hand_over_ms);
         let _held = Held(self);
@@ -69,7 +70,7 @@ impl Core {
         let leader = self.offer(to, begun).await?;
         tracing::info!(?leader, took = ?begun.elapsed(), "leadership was handed over");
         match leader {
-            Some(leader) if leader == to => Ok(Some(leader)),
+            Some(leader) if leader == to || (!named && leader != self.node_id) => Ok(Some(leader)),
             Some(_) | None => Err(MemberRefusal::NotTakenOver { node: to }.into()),
         }
     }

@@ -241,6 +241,10 @@ async fn replay<D: Disk>(
         {
             let commands = match entry.payload {
                 EntryPayload::Blank | EntryPayload::Membership(_) => Vec::new(),
+                EntryPayload::Normal(Entry::V1 { rules, .. }) if rules > model::RULES_MAX => {
+                    // A newer release decides by rules that are not known here.
+                    return Ok(None);
+                }
                 EntryPayload::Normal(Entry::V1 { stamp, rules, commands, .. }) => {
                     let commands = entry::decode(&commands)?;
                     entry::apply(state, stamp, rules, commands)

@@ -176,6 +176,23 @@ impl WatchStream {
         None
     }
 
+    /// The next event, if it is there by now: for whoever learns from `Ledger::applied` when to look. An
+    /// error ends the watch.
+    pub fn try_next(&mut self) -> Option<Result<WatchEvent, WatchError>> {
+        if self.ended {
+            return None;
+        }
+        if self.buffer.is_empty()
+            && let Err(error) = self.fill()
+        {
+            self.ended = true;
+            return Some(Err(error));
+        }
+        let event = self.buffer.pop_front()?;
+        self.after = event.revision;
+        Some(Ok(event))
+    }
+
     /// The last revision handed out, to resume from.
     pub fn position(&self) -> Revision {
         self.after

@@ -166,6 +166,9 @@ impl Queue {
 
     /// Ends [`Queue::hold`].
     pub(crate) fn release(&self) {
+        // What waited on purpose is not late.
+        let now = Instant::now();
+        self.line.items().iter_mut().for_each(|item| item.since = now);
         self.gate.send_if_modified(|gate| {
             let held = *gate == Gate::Held;
             if held {

@@ -6,9 +6,11 @@
 
 mod open;
 mod start;
+mod status;
 
 pub use open::StartError;
 pub use start::Foundation;
+pub use status::LedgerStatus;
 
 use crate::{
     Error, JournalRow, Leadership, Leases, Ledger, Member, MemberChange, Peer, PeerService,
@@ -209,28 +211,6 @@ impl RaftLedger {
             tracing::warn!(%error, "raft did not end well");
         }
     }
-}
-
-/// Where a ledger stands. Indexes are positions in Raft's log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LedgerStatus {
-    /// Raft's term.
-    pub term: u64,
-    /// The leader, if one is known.
-    pub leader: Option<NodeId>,
-    /// Last entry in the log here.
-    pub last_log_index: Option<u64>,
-    /// Last entry known to be committed.
-    pub committed_index: Option<u64>,
-    /// Last entry applied here.
-    pub applied_index: Option<u64>,
-    /// Last entry in the newest snapshot here.
-    pub snapshot_index: Option<u64>,
-    /// Last entry purged from the log here.
-    pub purged_index: Option<u64>,
-    /// Last entry in the state that was in the store when this node started; what follows it was
-    /// applied again.
-    pub restored_index: Option<u64>,
 }
 
 impl Ledger for RaftLedger {

@@ -46,24 +46,33 @@ impl<D: Disk> SnapshotFiles<D> {
         Ok(Self { disk, dir: dir.to_path_buf(), files, next, current })
     }
 
-    /// What the last life of this replica found out about its state. A note of that is put away, for
-    /// the state to be rebuilt, once for each snapshot that it can be rebuilt from.
-    pub(crate) async fn take_divergence(&self) -> Result<Divergence, Fault> {
+    /// What the last life of this replica found out about its state: that is rebuilt once from each
+    /// snapshot that it can be rebuilt from.
+    pub(crate) async fn divergence(&self) -> Result<Divergence, Fault> {
         let (note, before) = (self.dir.join(DIVERGENCE_NOTE), self.dir.join(REBUILT_NOTE));
         if !self.disk.exists(&note).await? {
             return Ok(Divergence::None);
         }
+        let rebuilt = self.disk.exists(&before).await?
+            && self.first_line(&before).await? == self.basis().await;
+        Ok(if rebuilt { Divergence::Again { note } } else { Divergence::Found })
+    }
+
+    /// What the state would be rebuilt from now.
+    async fn basis(&self) -> String {
         let basis = self.current.lock().await.as_ref().map(|stored| stored.name.file());
-        let basis = format!("rebuilt from {}", basis.as_deref().unwrap_or("the log"));
-        if self.disk.exists(&before).await? && self.first_line(&before).await? == basis {
-            return Ok(Divergence::Again { note });
-        }
+        format!("rebuilt from {}", basis.as_deref().unwrap_or("the log"))
+    }
+
+    /// Puts the note of a divergence away, once the state that it is about is set aside.
+    pub(crate) async fn put_divergence_away(&self) -> Result<(), Fault> {
+        let (note, before) = (self.dir.join(DIVERGENCE_NOTE), self.dir.join(REBUILT_NOTE));
+        let basis = self.basis().await;
         let text = self.disk.read_file(&note, NOTE_BYTES_MAX).await?;
         let text = format!("{basis}\n{}", String::from_utf8_lossy(&text));
         self.disk.replace_file(&before, Bytes::from(text)).await?;
         self.disk.remove(&note).await?;
-        self.disk.sync_dir(&self.dir).await?;
-        Ok(Divergence::Found)
+        self.disk.sync_dir(&self.dir).await
     }
 
     async fn first_line(&self, path: &Path) -> Result<String, Fault> {

@@ -12,7 +12,11 @@ use crate::{
     reads::Reads,
 };
 use model::{Command, NodeId};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Runs until it is aborted, or this node was removed.
@@ -22,6 +26,7 @@ pub(crate) async fn run(core: Arc<Core>, reads: Reads) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut removed = core.removed.subscribe();
     let mut term = Term::default();
+    let mut seen = Seen::default();
     loop {
         let told = tokio::select! {
             biased;
@@ -43,7 +48,8 @@ pub(crate) async fn run(core: Arc<Core>, reads: Reads) {
         if let Some(since) = term.led_since(&core) {
             end_what_was_begun(&core).await;
             if core.config.dead_node_cleanup_ms > 0 {
-                let_the_dead_go(&core, &reads, since).await;
+                seen.look(&core);
+                let_the_dead_go(&core, &reads, (since, &seen)).await;
             }
         }
     }
@@ -68,12 +74,35 @@ async fn remove(core: &Core, id: NodeId, deadline: Instant) {
     }
 }
 
+/// Since when each member has been one, as far as was looked: who has just come has been silent no longer
+/// than that, however long this node has led.
+#[derive(Default)]
+struct Seen(BTreeMap<NodeId, Instant>);
+
+impl Seen {
+    fn look(&mut self, core: &Core) {
+        let now = Instant::now();
+        let members: BTreeSet<NodeId> = core.members().iter().map(|member| member.id).collect();
+        self.0.retain(|id, _| members.contains(id));
+        for id in members {
+            self.0.entry(id).or_insert(now);
+        }
+    }
+
+    fn age(&self, id: NodeId) -> Duration {
+        self.0.get(&id).map_or(Duration::ZERO, Instant::elapsed)
+    }
+}
+
 /// One member that was lost for long enough goes, if as many voters remain as shall, and of those a
 /// majority is in contact.
-async fn let_the_dead_go(core: &Core, reads: &Reads, since: Instant) {
+async fn let_the_dead_go(core: &Core, reads: &Reads, (since, seen): (Instant, &Seen)) {
     let after = Duration::from_millis(core.config.dead_node_cleanup_ms);
     let heartbeats = duty::heartbeats(core, since);
-    let silent = |id: NodeId| heartbeats.get(&id).is_some_and(|it| it.silence >= after);
+    let silent = |id: NodeId| {
+        let silence = heartbeats.get(&id).map_or(Duration::ZERO, |it| it.silence);
+        silence.min(seen.age(id)) >= after
+    };
     let voters = core.voters();
     let may_go = |id: NodeId| {
         !voters.contains(&id) || voters.len().saturating_sub(1) as u64 >= core.config.min_voters

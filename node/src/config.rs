@@ -127,9 +127,11 @@ pub struct ServerConfig {
     pub join_retry_ms: u64,
     /// Time for one try to join, in ms: catching up takes that long at most before it is asked again.
     pub join_ms: u64,
-    /// Time for the other control nodes to say how they are when somebody asks for the status of the
-    /// control plane, in ms.
+    /// Time for the other control nodes to say how they are, or what is in them, when somebody asks for
+    /// all of them, in ms.
     pub status_ms: u64,
+    /// Time that a read waits for the revision it asks for, in ms; clients then ask another node.
+    pub at_least_ms: u64,
     /// Most entries an answer of `Inspect` holds.
     pub inspect_entries_max: usize,
 }
@@ -149,6 +151,7 @@ impl Default for ServerConfig {
             join_retry_ms: 500,
             join_ms: 30_000,
             status_ms: 1_000,
+            at_least_ms: 2_000,
             inspect_entries_max: 10_000,
         }
     }
@@ -313,6 +316,7 @@ impl Config {
             ("server.join_ms", self.server.join_ms),
             ("server.join_retry_ms", self.server.join_retry_ms),
             ("server.status_ms", self.server.status_ms),
+            ("server.at_least_ms", self.server.at_least_ms),
             ("artifacts.sweep_ms", self.artifacts.sweep_ms),
             ("artifacts.push_ms", self.artifacts.push_ms),
             ("artifacts.ask_ms", self.artifacts.ask_ms),

@@ -7,6 +7,7 @@ use crate::{Shared, refusal};
 use api::{reason::bad_field, v1};
 use consensus::{Error, Ledger};
 use model::Revision;
+use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -67,7 +68,9 @@ impl<L: Ledger> Shared<L> {
             Freshness::Stale => return Ok(()),
             Freshness::AtLeast(revision) => revision,
         };
-        match self.ledger.wait_for(revision, deadline).await {
+        // A revision that never comes must not hold one of the places that all callers share for long.
+        let limit = Duration::from_millis(self.config.server.at_least_ms);
+        match self.ledger.wait_for(revision, deadline.min(Instant::now() + limit)).await {
             Ok(()) => Ok(()),
             Err(Error::Unknown) => {
                 let now = self.ledger.read(|state| state.globals.revision);

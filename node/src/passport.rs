@@ -253,7 +253,7 @@ mod tests {
         let text = serde_json::to_string(&old).unwrap();
         assert_eq!(
             text,
-            r#"{"format":1,"cluster_id":"c","node_id":3,"bootstrap":false,"peers":["127.0.0.1:7401"],"log":"used"}"#
+            r#"{"format":1,"cluster_id":"c","node_id":3,"bootstrap":false,"peers":["127.0.0.1:7401"],"learner":false,"log":"used"}"#
         );
         assert_eq!(NodeFile::parse(text.as_bytes(), path).unwrap(), old);
         // What else a newer release writes is not known.

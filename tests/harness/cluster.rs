@@ -6,7 +6,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -31,6 +34,27 @@ impl Settings {
         let env = BTreeMap::new();
         Self { nodes, lease_ttl_ms: 2_000, env, place: None, faults: None }
     }
+
+    /// With slow elections: on a busy machine none comes by itself, so that what fails is the fault of what
+    /// the test does.
+    pub fn patient(mut self) -> Self {
+        let slow =
+            [("HEARTBEAT_MS", "200"), ("ELECTION_MIN_MS", "2000"), ("ELECTION_MAX_MS", "3000")];
+        self.env.extend(slow.map(|(name, ms)| (format!("MUSTER_RAFT__{name}"), ms.to_owned())));
+        self
+    }
+}
+
+/// An address that nobody listens at, and that no other call of this process gets. It is below the ports
+/// that the system gives to connections, so that none takes it while its node is down.
+fn free_addr() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() * 128;
+    let mut ports =
+        std::iter::repeat_with(|| 16_384 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000);
+    let is_free = |addr: &String| std::net::TcpListener::bind(addr).is_ok();
+    let mut addrs = ports.by_ref().take(16_000).map(|port| format!("127.0.0.1:{port}"));
+    addrs.find(is_free).expect("a free port")
 }
 
 /// A control node.
@@ -234,8 +258,7 @@ impl Cluster {
         if let Ok(addr) = fs::read_to_string(&kept) {
             return addr;
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let addr = free.expect("a free port").to_string();
+        let addr = free_addr();
         fs::write(kept, &addr).unwrap();
         addr
     }

@@ -115,9 +115,7 @@ impl Load {
             }
             for node in nodes {
                 for key in (0..KEYS).map(|key| shared.key(key)) {
-                    let began = shared.now();
-                    let found = shared.operator.read(*node, &key).await.unwrap();
-                    shared.note(key, began, Done::Read(found));
+                    shared.read_at_last(*node, key).await;
                 }
             }
         });
@@ -149,6 +147,19 @@ impl Shared {
     fn note(&self, key: String, began: u64, done: Done) {
         let call = Call { key, began, ended: self.now(), done };
         self.calls.lock().unwrap().push(call);
+    }
+
+    /// Reads through a node until it answers, for half a minute at most.
+    async fn read_at_last(&self, node: usize, key: String) {
+        let limit = Instant::now() + Duration::from_secs(30);
+        loop {
+            let began = self.now();
+            match self.operator.read(node, &key).await {
+                Ok(found) => return self.note(key, began, Done::Read(found)),
+                Err(error) if Instant::now() > limit => panic!("{key}: {error:?}"),
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     /// The next call: its number, its register, and whom to ask.

@@ -9,14 +9,6 @@ use tokio::runtime::Runtime;
 
 const CLIENTS: (u64, u64) = (4, 2);
 
-/// Slower elections than usual: on a busy machine none may come by itself, so that every write that fails
-/// is the fault of what the test does.
-fn settings(nodes: usize) -> Settings {
-    let slow = [("HEARTBEAT_MS", "100"), ("ELECTION_MIN_MS", "500"), ("ELECTION_MAX_MS", "800")];
-    let env = slow.map(|(name, ms)| (format!("MUSTER_RAFT__{name}"), ms.to_owned()));
-    Settings { env: env.into(), ..Settings::new(nodes) }
-}
-
 fn load(runtime: &Runtime, cluster: &Cluster, name: &str, nodes: &[usize]) -> Load {
     // Nodes that are yet to come are dialled when they are there.
     let operator = runtime.block_on(async { Operator::open_for(cluster, 6) });
@@ -84,7 +76,7 @@ fn refused(cluster: &Cluster, arguments: &[&str], reason: &str) {
 #[test]
 fn a_cluster_grows_and_shrinks_under_load() {
     let runtime = runtime();
-    let mut cluster = Cluster::start(BINARY, settings(1));
+    let mut cluster = Cluster::start(BINARY, Settings::new(1).patient());
     let load = load(&runtime, &cluster, "grow", &[0]);
     refused(&cluster, &["cluster", "remove", "1"], "LAST_NODE");
     refused(&cluster, &["cluster", "transfer-leader"], "NO_SUCCESSOR");
@@ -119,7 +111,7 @@ fn a_cluster_grows_and_shrinks_under_load() {
 #[test]
 fn a_dead_node_is_replaced_and_stays_away() {
     let runtime = runtime();
-    let mut cluster = Cluster::start(BINARY, settings(3));
+    let mut cluster = Cluster::start(BINARY, Settings::new(3).patient());
     let load = load(&runtime, &cluster, "replace", &[0, 1]);
     go_on(&load);
     let old = cluster.node_id(2);
@@ -168,7 +160,7 @@ fn a_dead_node_is_replaced_and_stays_away() {
 #[test]
 fn leadership_moves_under_load_and_no_write_fails() {
     let runtime = runtime();
-    let mut cluster = Cluster::start(BINARY, settings(3));
+    let mut cluster = Cluster::start(BINARY, Settings::new(3).patient());
     let load = load(&runtime, &cluster, "move", &[0, 1, 2]);
     for round in 0..4 {
         go_on(&load);

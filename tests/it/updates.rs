@@ -74,7 +74,9 @@ fn waits_for(file: &Path, folder: &Path) -> PathBuf {
     let package = json!({"name": "main", "version": "1.0.0"}).to_string();
     fs::write(image.join("main/package.json"), package).unwrap();
     let program = format!("#!/bin/sh\ntest -e {} || exit 3\nexec sleep 600\n", file.display());
-    fs::write(image.join("main/package.exe.x86_64"), program).unwrap();
+    for arch in ["x86_64", "aarch64"] {
+        fs::write(image.join(format!("main/package.exe.{arch}")), &program).unwrap();
+    }
     image
 }
 

@@ -168,11 +168,11 @@ fn long_name(cluster: &Cluster, node: usize, name: &str) -> Answer {
 }
 
 /// A process that must end by itself, with an error that says why; `before` was in its log already.
-fn is_refused(mut process: Process, log: &Path, before: &str) {
+fn is_refused(mut process: Process, log: &Path, before: &str, level: u64) {
     until("the older release ends", 60, || !process.is_running());
     let said = fs::read_to_string(log).unwrap_or_default();
     let said = said.strip_prefix(before).unwrap();
-    assert!(said.contains("rules level 2 is in force"), "{said}");
+    assert!(said.contains(&format!("rules level {level} is in force")), "{said}");
     assert!(
         said.contains("start the node with the release that the other control nodes run"),
         "{said}"
@@ -184,6 +184,8 @@ struct Upgrade {
     cluster: Cluster,
     clients: Arc<Clients>,
     next: PathBuf,
+    /// The level that the release before knows; the next one knows one more.
+    old: u64,
 }
 
 impl Upgrade {
@@ -201,18 +203,18 @@ impl Upgrade {
     /// One node gets the next release; unless it is the last, nothing is decided otherwise.
     fn upgrade(&mut self, node: usize) {
         self.some_more();
-        assert_eq!(rules(&self.cluster).0, 1, "the level rises with the last node");
+        assert_eq!(rules(&self.cluster).0, self.old, "the level rises with the last node");
         let refused = long_name(&self.cluster, node, &format!("long-{node}"));
         assert!(refused.code != 0 && refused.stderr.contains("DISPLAY_NAME"), "{refused:?}");
         self.cluster.stop_node(node);
         self.some_more();
         self.cluster.set_binary(self.next.clone());
         self.cluster.restart_node(node);
-        until("it says what it knows", 60, || rules(&self.cluster).1[node] == 2);
+        until("it says what it knows", 60, || rules(&self.cluster).1[node] == self.old + 1);
         if node + 1 < NODES {
             self.some_more();
             let (level, known) = rules(&self.cluster);
-            assert_eq!((level, known.contains(&1)), (1, true), "{known:?}");
+            assert_eq!((level, known.contains(&self.old)), (self.old, true), "{known:?}");
             self.compare_paused();
         }
     }
@@ -225,7 +227,12 @@ impl Upgrade {
         let before = cluster.node_log(last);
         cluster.spawn_node(last);
         let process = cluster.nodes[last].process.take().unwrap();
-        is_refused(process, &cluster.root().join(format!("node-{NODES}.log")), &before);
+        is_refused(
+            process,
+            &cluster.root().join(format!("node-{NODES}.log")),
+            &before,
+            self.old + 1,
+        );
         let (folder, log) = (cluster.root().join("newcomer"), cluster.root().join("newcomer.log"));
         fs::create_dir(&folder).unwrap();
         let token = cluster.token(&["--kind", "node"]);
@@ -233,7 +240,7 @@ impl Upgrade {
         command.arg("serve").arg("--data").arg(&folder).args(["--client-addr", "127.0.0.1:0"]);
         command.args(["--peer-addr", "127.0.0.1:0", "--join", &token]);
         command.args(["--server", &cluster.client_addr(0)]);
-        is_refused(Process::start("newcomer", &mut command, &log), &log, "");
+        is_refused(Process::start("newcomer", &mut command, &log), &log, "", self.old + 1);
         cluster.set_binary(self.next.clone());
         cluster.restart_node(last);
         self.some_more();
@@ -279,11 +286,17 @@ fn nodes_are_upgraded_one_by_one_under_load() {
         .map(|writer| runtime.spawn(clients.clone().write(writer)))
         .chain((0..READERS).map(|reader| runtime.spawn(clients.clone().read(reader))))
         .collect();
-    let mut upgrade = Upgrade { cluster, clients, next };
+    let old = rules(&cluster).1[0];
+    until("the release before decides by all it knows", 60, || {
+        rules(&cluster) == (old, vec![old; NODES])
+    });
+    let mut upgrade = Upgrade { cluster, clients, next, old };
     for node in 0..NODES {
         upgrade.upgrade(node);
     }
-    until("the level rises by itself", 60, || rules(&upgrade.cluster) == (2, vec![2; NODES]));
+    until("the level rises by itself", 60, || {
+        rules(&upgrade.cluster) == (old + 1, vec![old + 1; NODES])
+    });
     for node in 0..NODES {
         until("the new rule holds at every node", 30, || {
             long_name(&upgrade.cluster, node, &format!("long-{node}")).code == 0

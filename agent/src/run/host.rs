@@ -173,6 +173,10 @@ impl<D: Disk> Core<D> {
         for folder in self.leftovers.count(&left, now, step_ms_max) {
             let executor = self.executor.clone();
             let key = folder.key.clone();
+            if self.busy.contains_key(&key) {
+                // Data of another deployment of that name is being deleted: this is due again next time.
+                continue;
+            }
             if self.log.memory().job(&key).is_some() {
                 // Another deployment's job of that name goes on meanwhile.
                 self.removals.spawn(async move { executor.remove_data(&folder).await });

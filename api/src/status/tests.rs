@@ -61,6 +61,16 @@ fn only_an_unknown_outcome_may_have_been_done() {
     }
     assert!(!ClientError::from(unknown_outcome()).certainly_not_done);
     assert!(!ClientError::from(Status::unavailable("broken pipe")).certainly_not_done);
+    // What is said of members is worded where they are changed.
+    let of_members = [
+        reason::LEARNER,
+        reason::NODE_SILENT,
+        reason::NOT_CAUGHT_UP,
+        reason::NOT_TAKEN_OVER,
+        reason::NO_SUCCESSOR,
+        reason::QUORUM_AT_RISK,
+    ];
+    reasons.extend(of_members.map(str::to_owned));
     reasons.sort();
     let mut all: Vec<&str> = reason::REASONS.to_vec();
     all.sort();

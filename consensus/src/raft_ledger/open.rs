@@ -78,15 +78,16 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
     let planted = Planted::of(config);
     let keep = |kv: &H::Kv| Keep::open(Arc::new(kv.clone()), limits).map(|it| it.with(planted));
     let kv = kv::open_or_set_aside(home)?.kv;
-    kv::check_format(&kv, &home.place())?;
-    let diverged = match snapshots.take_divergence().await? {
+    let diverged = match snapshots.divergence().await? {
         Divergence::None => false,
         Divergence::Found => true,
         Divergence::Again { note } => return Err(StartError::Diverged { note }),
     };
     let loaded = match diverged {
         true => Err(Fault::Stopped { what: "state", detail: "it differed before".to_owned() }),
-        false => keep(&kv).and_then(|kept| Ok((kept.load()?, kept))),
+        false => kv::check_format(&kv, &home.place())
+            .and_then(|()| keep(&kv))
+            .and_then(|kept| Ok((kept.load()?, kept))),
     };
     if let Ok((Some((position, _)), _)) = &loaded {
         // Before it is gone: it may be all that says that the log is not the one it was.
@@ -112,6 +113,9 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
         Err(fault) if rebuilt || fault.is_corrupt() => {
             drop(kv);
             let moved_to = home.set_aside()?;
+            if diverged {
+                snapshots.put_divergence_away().await?;
+            }
             tracing::warn!(%fault, moved_to, "set the stored state aside, it will be rebuilt");
             let kv = home.open()?;
             kv::check_format(&kv, &home.place())?;

@@ -7,6 +7,7 @@ use crate::{
     noun::{Noun, Query},
     parse,
     render::{member_columns, number, say},
+    retry::Effect,
 };
 use api::v1::{self, control_plane_client::ControlPlaneClient};
 use serde_json::{Value, json};
@@ -85,9 +86,9 @@ fn node_id(text: &str) -> Result<u64, String> {
 
 pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     macro_rules! ask {
-        ($method:ident($request:expr)) => {{
+        ($effect:expr, $method:ident($request:expr)) => {{
             let request = $request;
-            let call = session.client.call(|channel| async move {
+            let call = session.client.call_as($effect, |channel| async move {
                 ControlPlaneClient::new(channel).$method(request).await
             });
             call.await?
@@ -96,15 +97,17 @@ pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Add { host, learner, ttl } => add(session, &host, learner, ttl).await,
         Verb::Promote { node } => {
-            let changed = ask!(promote(v1::PromoteNodeRequest { node }));
+            let changed = ask!(Effect::Named, promote(v1::PromoteNodeRequest { node }));
             told(session, &changed, "promoted")
         }
         Verb::Remove { node, force } => {
-            let changed = ask!(remove(v1::RemoveNodeRequest { node, force }));
+            let changed = ask!(Effect::Named, remove(v1::RemoveNodeRequest { node, force }));
             told(session, &changed, "removed")
         }
         Verb::TransferLeader { node } => {
-            let changed = ask!(transfer_leader(v1::TransferLeaderRequest { node }));
+            // To any other node: a repeat would move it once more.
+            let effect = if node.is_some() { Effect::Named } else { Effect::Unnamed };
+            let changed = ask!(effect, transfer_leader(v1::TransferLeaderRequest { node }));
             told(session, &changed, "leads")
         }
         Verb::Members => get::list(session, Noun::Node, Query::default()).await,
@@ -145,7 +148,8 @@ async fn add(session: &Session, host: &str, learner: bool, ttl: Duration) -> Res
         ttl_ms: parse::ms(ttl),
         uses: 1,
     };
-    let call = session.client.call(|channel| {
+    // Each try would make another token.
+    let call = session.client.call_as(Effect::Unnamed, |channel| {
         let request = request.clone();
         async move { v1::tokens_client::TokensClient::new(channel).create(request).await }
     });

@@ -44,7 +44,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 request_id,
                 ..v1::RetryDeploymentRequest::default()
             };
-            let call = session.client.call(|channel| {
+            let call = session.client.change(|channel| {
                 let request = request.clone();
                 async move {
                     v1::deployments_client::DeploymentsClient::new(channel).retry(request).await
@@ -58,7 +58,7 @@ pub(super) async fn run(session: &Session, verb: Verb) -> Result<(), Failure> {
                 request_id,
                 ..v1::RetryJobRequest::default()
             };
-            let call = session.client.call(|channel| {
+            let call = session.client.change(|channel| {
                 let request = request.clone();
                 async move { v1::jobs_client::JobsClient::new(channel).retry(request).await }
             });

@@ -25,7 +25,7 @@ pub(super) async fn run(session: &Session, arguments: &Arguments) -> Result<(), 
         validate_only: arguments.dry_run,
         request_id: request_id()?,
     };
-    let call = session.client.call(|channel| {
+    let call = session.client.change(|channel| {
         let request = request.clone();
         async move {
             v1::control_plane_client::ControlPlaneClient::new(channel).raise_rules(request).await

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Display};
 
 macro_rules! codes {
     ($($variant:ident, $text:literal, $class:ident, $remedy:literal;)*) => {
-        /// Why something was refused. Each has a paragraph in `docs/rejections.md`.
+        /// Why something was refused. Each has a paragraph in `docs/rejections.md`. Answers are remembered
+        /// in the state: another text, class or remedy is another decision, and needs a rules level.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[expect(missing_docs, reason = "the paragraphs in docs/rejections.md explain each")]
         pub enum Code { $($variant,)* }
@@ -33,8 +34,7 @@ macro_rules! codes {
 }
 
 codes! {
-    UnknownTenant, "UNKNOWN_TENANT", NotFound,
-        "create it with `muster tenant create`, or correct its name";
+    UnknownTenant, "UNKNOWN_TENANT", NotFound, "create the tenant first, or correct its name";
     UnknownHost, "UNKNOWN_HOST", NotFound, "register the host first, or correct its name";
     UnknownCluster, "UNKNOWN_CLUSTER", NotFound, "create the cluster first, or correct its name";
     UnknownImage, "UNKNOWN_IMAGE", NotFound, "push the image first, or correct its digest";

@@ -206,10 +206,14 @@ impl Cluster {
         if let Some(addr) = self.kept_addr(n, which) {
             return Ok(addr);
         }
-        let addr = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .context("find a free port")?
-            .to_string();
+        // A port that was found a moment ago is still free: the system may give it twice.
+        let others: Vec<_> =
+            ["client", "peer"].iter().filter_map(|which| self.kept_addr(n, which)).collect();
+        let listeners: std::io::Result<Vec<_>> =
+            (0..=others.len()).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+        let addrs = listeners.context("find a free port")?;
+        let mut addrs = addrs.iter().filter_map(|it| Some(it.local_addr().ok()?.to_string()));
+        let addr = addrs.find(|addr| !others.contains(addr)).context("find a free port")?;
         let file = self.folder.join(format!("node-{n}.{which}"));
         fs::write(&file, &addr).with_context(|| format!("write {}", file.display()))?;
         Ok(addr)

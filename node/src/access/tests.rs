@@ -613,10 +613,13 @@ async fn control_plane(node: &TestNode, path: &str, channel: Channel) -> Result<
             ask!(channel, control_plane_client::ControlPlaneClient.promote(asked))
         }
         "/muster.v1.ControlPlane/Remove" => {
-            for id in [5, 6] {
+            // Whoever was removed never comes back: each try has a node of its own.
+            let known = |state: &model::State| state.nodes.iter().map(|(id, _)| id.0).max();
+            let id = node.shared.ledger.read(known).unwrap_or(4) + 1;
+            for id in [id, id + 1] {
                 node.decide_as(Caller::System, control_node(id)).await;
             }
-            let asked = v1::RemoveNodeRequest { node: 5, force: false };
+            let asked = v1::RemoveNodeRequest { node: id, force: false };
             ask!(channel, control_plane_client::ControlPlaneClient.remove(asked))
         }
         "/muster.v1.ControlPlane/TransferLeader" => {

@@ -99,13 +99,22 @@ impl<L: Ledger> Service for ControlPlane<L> {
         let call = self.shared.granted(request)?;
         let v1::RaiseRulesRequest { level, validate_only, request_id } = &call.request;
         self.shared.linearize(call.deadline).await?;
-        let level = match level {
-            0 => self.shared.ledger.read(|state| {
-                let known = state.nodes.iter().map(|(_, node)| node.rules_max).min();
-                known.unwrap_or_default().max(state.globals.rules)
-            }),
-            level => *level,
-        };
+        let (in_force, known) = self.shared.ledger.read(|state| {
+            let known = state.nodes.iter().map(|(_, node)| node.rules_max).min();
+            (state.globals.rules, known.unwrap_or_default())
+        });
+        let level = if *level == 0 { known.max(in_force) } else { *level };
+        // Releases before level 2 leave this to the leader alone, so they would remember another answer:
+        // what cannot raise anything is not proposed.
+        if level == in_force {
+            let revision = self.shared.ledger.read(|state| state.globals.revision.0);
+            return Ok(Response::new(v1::Outcome { revision, ..v1::Outcome::default() }));
+        }
+        if level > known {
+            let message = format!("a control node knows rules levels up to {known} only");
+            let refused = Code::RulesUnknown.reject(message).at("level").with("rules", level);
+            return Err(refusal::of_rejection(&refused));
+        }
         let terms = Terms { validate_only: *validate_only, request_id };
         self.nouns.changed(&call, Ok(Command::RaiseRules { level }), terms).await
     }

@@ -9,11 +9,8 @@ use api::{
 use consensus::Ledger;
 use model::NodeId;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status};
-
-/// How long another node may take to say what is in it: people wait for those that are there.
-const ASK: Duration = Duration::from_secs(2);
 
 /// A part of the node that shows itself: facts and parts below the part's name.
 pub(crate) type Part = Arc<dyn Fn() -> Branch + Send + Sync>;
@@ -148,10 +145,15 @@ impl<L: Ledger> Inspect<L> {
     }
 
     /// The part of one node: what it says, or why it says nothing.
-    async fn part(&self, id: NodeId, asked: v1::InspectRequest) -> v1::InspectTree {
+    async fn part(
+        &self,
+        id: NodeId,
+        asked: v1::InspectRequest,
+        deadline: Instant,
+    ) -> v1::InspectTree {
         let said = match id == self.shared.node_id {
             true => self.below(&asked),
-            false => self.ask(id, asked).await,
+            false => self.ask(id, asked, deadline).await,
         };
         let mut part = v1::InspectTree { name: id.to_string(), ..v1::InspectTree::default() };
         match said {
@@ -165,11 +167,22 @@ impl<L: Ledger> Inspect<L> {
         part
     }
 
-    async fn ask(&self, id: NodeId, asked: v1::InspectRequest) -> Result<v1::InspectTree, Status> {
+    async fn ask(
+        &self,
+        id: NodeId,
+        asked: v1::InspectRequest,
+        deadline: Instant,
+    ) -> Result<v1::InspectTree, Status> {
         let client = InspectClient::new(self.shared.peers.channel(id)?);
         let mut client = client.max_decoding_message_size(RESPONSE_BYTES_MAX);
-        let late = || Status::deadline_exceeded("it did not answer in time");
-        let answer = timeout(ASK, client.inspect(asked)).await.map_err(|_| late())?;
+        let late = || {
+            // Whatever waits in this channel: the next look dials anew.
+            self.shared.peers.forget(id);
+            Status::deadline_exceeded("it did not answer in time")
+        };
+        let limit = Duration::from_millis(self.shared.config.server.status_ms);
+        let until = deadline.min(Instant::now() + limit);
+        let answer = timeout_at(until, client.inspect(asked)).await.map_err(|_| late())?;
         Ok(answer?.into_inner())
     }
 }
@@ -185,14 +198,15 @@ impl<L: Ledger> Service for Inspect<L> {
         &self,
         request: Request<v1::InspectRequest>,
     ) -> Result<Response<v1::InspectTree>, Status> {
-        let asked = self.shared.granted(request)?.request;
+        let call = self.shared.granted(request)?;
+        let (asked, deadline) = (call.request, call.deadline);
         if !asked.all_nodes {
             return self.below(&asked).map(Response::new);
         }
         let mut ids: Vec<NodeId> = self.members.members().iter().map(|it| it.id).collect();
         ids.sort_unstable();
         let one = v1::InspectRequest { all_nodes: false, ..asked };
-        let parts = ids.into_iter().map(|id| self.part(id, one.clone()));
+        let parts = ids.into_iter().map(|id| self.part(id, one.clone(), deadline));
         let children = futures::future::join_all(parts).await;
         if children.iter().all(|part| part.children.is_empty() && part.values.is_empty()) {
             return Err(nothing_there());

@@ -5,8 +5,10 @@
 //! that reads too slowly is cut with the revision to resume from, so it costs a bounded queue and no
 //! more. The events of one revision enter the queue together, so that a cut is never between them.
 //!
-//! A write wakes every watch. They take turns, a few at a time, so that ten thousand of them do not stand
+//! A write concerns every watch. They are woken group by group, so that ten thousand of them do not stand
 //! before the answer to the write and before Raft in the line for the one thread all run on.
+
+mod queue;
 
 use crate::{Shared, WatchConfig, access::Granted, refusal};
 use api::{
@@ -18,18 +20,28 @@ use api::{
     v1::{self, watch_server::Watch as Service},
 };
 use consensus::{Ledger, WatchError, WatchEvent, WatchStream};
-use futures::{StreamExt, stream};
 use model::{Caller, Change, Key, Name, Rejection, Revision, Role, State};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use queue::{Queue, messages, queue};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// Watches that look at what was written at the same time; the others wait their turn, asleep.
-const TURNS: usize = 16;
+/// Groups of watches. With as many watches as a node takes, some dozens are woken at once.
+const GROUPS: usize = 512;
+
+/// Events that one watch looks at before others have their turn.
+const EVENTS_AT_ONCE: usize = 32;
 
 /// What a watch of everything needs.
 const EVERYTHING: Requirement = needs(Role::Viewer, RequiredScope::Cluster);
@@ -46,14 +58,47 @@ const fn needs(role: Role, scope: RequiredScope) -> Requirement {
 pub(crate) struct Watch<L: Ledger> {
     shared: Shared<L>,
     watches: Arc<Semaphore>,
-    turns: Arc<Semaphore>,
+    groups: Arc<[watch::Sender<()>]>,
+    /// Watches begun so far: each goes to the next group.
+    begun: AtomicUsize,
 }
 
 impl<L: Ledger> Watch<L> {
     pub(crate) fn new(shared: Shared<L>) -> Self {
         let watches = shared.config.watch.watches_max.min(Semaphore::MAX_PERMITS);
+        let groups: Arc<[_]> = (0..GROUPS).map(|_| watch::Sender::new(())).collect();
+        tokio::spawn(wake(shared.ledger.applied(), shared.stop.clone(), groups.clone()));
         let watches = Arc::new(Semaphore::new(watches));
-        Self { shared, watches, turns: Arc::new(Semaphore::new(TURNS)) }
+        Self { shared, watches, groups, begun: AtomicUsize::new(0) }
+    }
+
+    /// Says when there is something to look at, to the next watch.
+    fn news(&self) -> watch::Receiver<()> {
+        let group = self.begun.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        self.groups[group].subscribe()
+    }
+}
+
+/// Wakes the groups one after the other, whenever something was applied and when nothing will be any more.
+async fn wake(
+    mut applied: watch::Receiver<Revision>,
+    stop: CancellationToken,
+    groups: Arc<[watch::Sender<()>]>,
+) {
+    loop {
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => true,
+            changed = applied.changed() => changed.is_err(),
+        };
+        for group in groups.iter().filter(|group| group.receiver_count() > 0) {
+            group.send_replace(());
+            // Those woken, and whatever else is ready, come before the next group.
+            tokio::task::yield_now().await;
+        }
+        if ended {
+            return;
+        }
     }
 }
 
@@ -89,7 +134,7 @@ impl<L: Ledger> Service for Watch<L> {
             filter,
             config,
             queue,
-            turns: self.turns.clone(),
+            news: self.news(),
         };
         tokio::spawn(async move {
             watcher.run(events).await;
@@ -169,52 +214,6 @@ fn tenant_of(key: &Key) -> Option<&Name> {
     }
 }
 
-/// What was seen of one revision, and the room it takes in the queue until the last of it has left; or
-/// why the watch ends.
-type Part = Result<(Vec<v1::WatchEvent>, OwnedSemaphorePermit), Status>;
-
-/// What waits for a watcher that reads slowly: whole revisions, bounded by the events in them.
-struct Queue {
-    parts: mpsc::Sender<Part>,
-    room: Arc<Semaphore>,
-    events_max: u32,
-}
-
-fn queue(config: &WatchConfig) -> (Queue, mpsc::Receiver<Part>) {
-    let events_max = u32::try_from(config.queue_events_max).unwrap_or(u32::MAX);
-    let max = usize::try_from(events_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS - 1);
-    // Each part has an event at least, and one place is kept for the reason of the end.
-    let (parts, receiver) = mpsc::channel(max + 1);
-    (Queue { parts, room: Arc::new(Semaphore::new(max)), events_max }, receiver)
-}
-
-impl Queue {
-    /// Puts the events of a revision in, all of them, once there is room; more than the queue holds
-    /// need all of it. False if the client has gone.
-    async fn put(&self, events: Vec<v1::WatchEvent>) -> bool {
-        let share = u32::try_from(events.len()).unwrap_or(u32::MAX).min(self.events_max);
-        match self.room.clone().acquire_many_owned(share).await {
-            Ok(room) => self.parts.send(Ok((events, room))).await.is_ok(),
-            Err(_closed) => false,
-        }
-    }
-}
-
-/// What leaves: events one by one, each part making room when its last one has left.
-fn messages(parts: mpsc::Receiver<Part>) -> BoxStream<'static, Result<v1::WatchEvent, Status>> {
-    let parts = ReceiverStream::new(parts).map(|part| match part {
-        Ok((events, room)) => (events.into_iter().map(Ok).collect(), Some(room)),
-        Err(end) => (vec![Err(end)], None),
-    });
-    let events = parts.flat_map(|(messages, room): (Vec<_>, _)| {
-        // The room is held by what looks on.
-        stream::iter(messages.into_iter().inspect(move |_message| {
-            let _held = &room;
-        }))
-    });
-    Box::pin(events)
-}
-
 /// One watch under way.
 struct Watcher<L: Ledger> {
     shared: Shared<L>,
@@ -223,7 +222,7 @@ struct Watcher<L: Ledger> {
     sees_grants: bool,
     config: WatchConfig,
     queue: Queue,
-    turns: Arc<Semaphore>,
+    news: watch::Receiver<()>,
 }
 
 impl<L: Ledger> Watcher<L> {
@@ -244,6 +243,7 @@ impl<L: Ledger> Watcher<L> {
     async fn follow(&mut self, events: &mut WatchStream) -> Option<Status> {
         let pause = Duration::from_millis(self.config.bookmark_ms);
         let mut bookmark_at = Instant::now() + pause;
+        let mut looked_at = 0;
         loop {
             // Everything up to here was sent or did not pass the filter.
             let position = events.position();
@@ -253,19 +253,31 @@ impl<L: Ledger> Watcher<L> {
                     return Some(end);
                 }
             }
-            let event = tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => {
-                    return Some(refusal::of_ledger(&consensus::Error::Stopped));
+            if self.shared.stop.is_cancelled() {
+                return Some(refusal::of_ledger(&consensus::Error::Stopped));
+            }
+            if self.queue.parts.is_closed() {
+                return None;
+            }
+            let Some(event) = events.try_next() else {
+                tokio::select! {
+                    biased;
+                    () = self.shared.stop.cancelled() => {}
+                    () = self.queue.parts.closed() => {}
+                    news = self.news.changed() => if news.is_err() {
+                        return Some(refusal::of_ledger(&consensus::Error::Stopped));
+                    },
+                    () = tokio::time::sleep_until(bookmark_at) => {}
                 }
-                () = self.queue.parts.closed() => return None,
-                event = events.next() => event,
-                () = tokio::time::sleep_until(bookmark_at) => continue,
+                continue;
             };
+            looked_at += 1;
+            if looked_at % EVENTS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let sent = match event {
-                Some(Ok(event)) => self.pass(&event, position).await,
-                Some(Err(error)) => Err(ended(error)),
-                None => Err(refusal::of_ledger(&consensus::Error::Stopped)),
+                Ok(event) => self.pass(&event, position).await,
+                Err(error) => Err(ended(error)),
             };
             match sent {
                 Ok(true) => bookmark_at = Instant::now() + pause,
@@ -288,8 +300,6 @@ impl<L: Ledger> Watcher<L> {
 
     /// Sends what passes the filter; true if anything did.
     async fn pass(&mut self, event: &WatchEvent, before: Revision) -> Result<bool, Status> {
-        // Given back before anything is waited for.
-        let turn = self.turns.clone().acquire_owned().await;
         self.call.unexpired(self.shared.clock.now())?;
         if event.changes.iter().any(|change| self.is_own_role(change)) {
             self.judge_again()?;
@@ -302,7 +312,6 @@ impl<L: Ledger> Watcher<L> {
             .filter(|change| self.filter.passes(&change.key, self.sees_grants))
             .filter_map(|change| self::event(&moment, change, previous))
             .collect();
-        drop(turn);
         let Some(last) = messages.last_mut() else { return Ok(false) };
         last.last = true;
         self.send(messages, before).await?;
@@ -350,6 +359,7 @@ fn ended(error: WatchError) -> Status {
 mod tests {
     use super::*;
     use crate::testing::{TestNode, host, tenant};
+    use futures::StreamExt;
     use model::{NodeId, Scope};
 
     fn name(text: &str) -> Name {
@@ -406,8 +416,9 @@ mod tests {
         let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
         let filter = Filter::read(&call.request).unwrap();
         let events = node.shared.ledger.watch(before).unwrap();
-        let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
-        Watcher { shared, call, filter, sees_grants: true, config, queue, turns }.run(events).await;
+        let (shared, pulse) = (node.shared.clone(), watch::Sender::new(()));
+        let news = pulse.subscribe();
+        Watcher { shared, call, filter, sees_grants: true, config, queue, news }.run(events).await;
         let mut seen = Vec::new();
         let end = loop {
             match receiver.next().await.unwrap() {
@@ -438,8 +449,9 @@ mod tests {
             let call = Granted::for_test(Caller::System, v1::WatchRequest::default());
             let filter = Filter::read(&call.request).unwrap();
             let events = node.shared.ledger.watch(before).unwrap();
-            let (shared, turns) = (node.shared.clone(), Arc::new(Semaphore::new(1)));
-            Watcher { shared, call, filter, sees_grants: true, config, queue, turns }
+            let (shared, pulse) = (node.shared.clone(), watch::Sender::new(()));
+            let news = pulse.subscribe();
+            Watcher { shared, call, filter, sees_grants: true, config, queue, news }
                 .run(events)
                 .await;
             let (mut seen, mut end) = (Vec::new(), None);

@@ -42,7 +42,9 @@ pub(crate) enum Trouble {
     FullDisk,
     /// A node's disk does not sync.
     BrokenSyncs,
-    /// One more node joins. What takes nodes away, or makes another one lead, belongs here too.
+    /// Another node leads because an operator says so.
+    Transfer,
+    /// One more node joins.
     Join,
 }
 
@@ -64,12 +66,13 @@ impl Trouble {
         Self::SlowSyncs,
         Self::FullDisk,
         Self::BrokenSyncs,
+        Self::Transfer,
         Self::Join,
     ];
 
     /// Whether it needs [`Faults`].
     fn needs_faults(self) -> bool {
-        !matches!(self, Self::Kill | Self::KillAll | Self::Stop | Self::StopLeader)
+        !matches!(self, Self::Kill | Self::KillAll | Self::Stop | Self::StopLeader | Self::Transfer)
     }
 }
 
@@ -119,6 +122,8 @@ impl Nemesis {
             Trouble::Clock | Trouble::SlowSyncs | Trouble::FullDisk | Trouble::BrokenSyncs => {
                 self.machine(trouble, runtime, pause);
             }
+            // Where none can take over, that is said, and nothing else happens.
+            Trouble::Transfer => drop(self.cluster.cli(&["cluster", "transfer-leader"])),
             Trouble::Join => self.join(),
             Trouble::Isolate
             | Trouble::IsolateLeader
