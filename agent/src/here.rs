@@ -73,6 +73,7 @@ pub async fn run_here(
         clock,
         tenant,
         host,
+        life: u64::from(std::process::id()),
     };
     run(config, parts, until).await
 }

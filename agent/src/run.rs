@@ -93,6 +93,8 @@ pub struct Parts<D: Disk> {
     pub tenant: Name,
     /// This host.
     pub host: Name,
+    /// Tells this life of the agent from others of the same host.
+    pub life: u64,
 }
 
 /// Runs an agent until `until` resolves. Its jobs go on.
@@ -117,7 +119,7 @@ pub async fn run<D: Disk>(
         introduction,
         events,
         who: planner::retry::stable_hash([text.as_str()]),
-        incarnation: format!("{:x}-{:x}", parts.driver.boottime_ms(), std::process::id()),
+        incarnation: format!("{:x}-{:x}", parts.driver.boottime_ms(), parts.life),
     };
     let leftovers = Leftovers::open(&parts.disk, config.leftovers_path(), config.leftovers).await;
     let mut core = Core::new(config, parts, (log, leftovers), introduce);

@@ -6,11 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Fabric;
-use api::fabric::{AddressError, WireConfig};
+use api::fabric::{AddressError, Calls, WireConfig};
 use identity::{CertificateBundle, Principal, TimeSource, TlsError};
-use tonic::transport::Channel;
 
-type Dial = dyn Fn(&str) -> Result<Channel, AddressError> + Send + Sync;
+type Dial = dyn Fn(&str) -> Result<Calls, AddressError> + Send + Sync;
 
 /// The control nodes known, and the way to them. Shared by the session and by downloads.
 pub struct Servers {
@@ -44,11 +43,20 @@ impl Servers {
                     }
                 }) as api::BoxFuture<'static, _>
             };
-            api::fabric::channel(&fabric, addr, wrap, wire)
+            api::fabric::channel(&fabric, addr, wrap, wire).map(api::fabric::calls)
         };
+        Ok(Self::over(dial, (addresses, known_max)))
+    }
+
+    /// Control nodes at these addresses, called by whatever `dial` makes of an address. At most
+    /// `known_max` are kept.
+    pub fn over(
+        dial: impl Fn(&str) -> Result<Calls, AddressError> + Send + Sync + 'static,
+        (addresses, known_max): (Vec<String>, usize),
+    ) -> Self {
         let servers = Self { known: Mutex::default(), dial: Box::new(dial), known_max };
         servers.learn(addresses);
-        Ok(servers)
+        servers
     }
 
     /// All addresses known, those learned last first.
@@ -70,11 +78,11 @@ impl Servers {
         changed
     }
 
-    /// A channel to a control node; it connects when first used.
+    /// The way to a control node; it connects when first used.
     ///
     /// # Errors
     /// When the address is none.
-    pub fn channel(&self, addr: &str) -> Result<Channel, AddressError> {
+    pub fn calls(&self, addr: &str) -> Result<Calls, AddressError> {
         (self.dial)(addr)
     }
 }

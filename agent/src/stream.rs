@@ -153,7 +153,7 @@ impl Link {
         &mut self,
         addr: &str,
     ) -> Result<(Outbound, Streaming<v1::ControlMessage>), String> {
-        let channel = self.servers.channel(addr).map_err(|error| with_sources(&error))?;
+        let calls = self.servers.calls(addr).map_err(|error| with_sources(&error))?;
         let (urgent, urgent_out) = mpsc::channel(self.config.queue_messages_max.max(2));
         let (bulk, bulk_out) = mpsc::channel(self.config.queue_messages_max.max(2));
         let introduction = self.introduction.borrow_and_update().clone();
@@ -172,7 +172,7 @@ impl Link {
             ReceiverStream::new(bulk_out),
             first,
         );
-        let mut client = AgentsClient::new(channel)
+        let mut client = AgentsClient::new(calls)
             .max_decoding_message_size(SESSION_BYTES_MAX)
             .max_encoding_message_size(SESSION_BYTES_MAX);
         let answer = client.session(out).await.map_err(|status| said(&status))?;

@@ -15,7 +15,11 @@ use futures::{FutureExt, StreamExt, TryFutureExt, stream};
 use hyper_util::rt::TokioIo;
 use std::{future::Future, io, pin::Pin, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{
+    body::Body,
+    transport::{Channel, Endpoint, Server},
+};
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 /// A future in a box.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -112,6 +116,27 @@ where
         })
     };
     Ok(endpoint(addr, config)?.connect_with_connector_lazy(tower::service_fn(connect)))
+}
+
+/// Why a call did not get an answer at all.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CallError(Box<dyn std::error::Error + Send + Sync>);
+
+impl CallError {
+    /// For this reason.
+    pub fn new(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Calls to one server, whatever carries them: a gRPC channel, or the server itself when both ends are
+/// in one process. Generated clients take it as they take a channel.
+pub type Calls = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, CallError>;
+
+/// Calls by a channel.
+pub fn calls(channel: Channel) -> Calls {
+    Calls::new(channel.map_err(CallError::new))
 }
 
 /// A text that is not a `host:port`.

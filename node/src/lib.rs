@@ -14,6 +14,7 @@ mod folders;
 mod freshness;
 mod inspect;
 mod join;
+mod local;
 mod members;
 mod membership;
 mod page;
@@ -42,6 +43,7 @@ pub use config::{
 pub use folders::Folders;
 pub use inspect::{FolderReport, InspectError, inspect};
 pub use join::{JoinError, Ticket};
+pub use local::LocalPort;
 pub use members::{Alone, Members, RaftMembers};
 pub use passport::{NodeFile, Passport, PassportError};
 pub use peers::Peers;

@@ -5,7 +5,10 @@
 //! thread per seed, no runtime: whatever happens follows from the seed, so a trace can be compared byte
 //! by byte and every violation prints the command that shows it again.
 //!
-//! Reading order: [`Settings`], `world` (the loop), `ledger` and `duty` (control nodes and their log),
+//! **Ring B** ([`ring_b`]) is the whole house: real ledgers, actors, sessions and agents over simulated
+//! disks, network and clocks, on one paused runtime, one process for each seed.
+//!
+//! Reading order of ring A: [`Settings`], `world` (the loop), `ledger` and `duty` (control nodes and their log),
 //! `planning`, `session` (control's side of a host's link), `link`, `edge`, `steps`, `machine` (the
 //! host's side), `workload` and `faults` (what is done to them), `heal` (faults off: all must come
 //! right), and `oracle`, one file per invariant. `scenario` holds stories that are told on purpose.
@@ -26,6 +29,7 @@ mod nodes;
 mod oracle;
 mod planning;
 mod plants;
+pub mod ring_b;
 mod run;
 pub mod scenario;
 mod session;

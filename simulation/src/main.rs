@@ -2,6 +2,8 @@
 //! violation again and exit code 1.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
+mod sweep;
+
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use simulation::{Faults, Plant, Report, Settings, run_many, run_one};
@@ -12,37 +14,47 @@ use std::path::PathBuf;
 #[derive(Parser, Debug)]
 #[command(name = "muster-sim")]
 struct Arguments {
-    /// Which ring: `a` is model, planner and agent reconcile without any IO.
+    /// Which ring: `a` is model, planner and agent reconcile without any IO; `b` is the whole house over
+    /// simulated disks, network and clocks.
     #[arg(long, value_enum, default_value = "a")]
     ring: Ring,
-    /// Number of seeds.
-    #[arg(long, default_value_t = 1_000, conflicts_with = "seed")]
-    seeds: u64,
+    /// Number of seeds; 1000 of ring a and 200 of ring b if left out.
+    #[arg(long, conflicts_with = "seed")]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// Only this seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Steps under faults per seed, of 250 ms of the world's time.
+    /// Ring a: steps under faults per seed, of 250 ms of the world's time.
     #[arg(long, default_value_t = 1_000)]
     steps: u64,
-    /// Number of edge hosts.
-    #[arg(long, default_value_t = 10)]
-    hosts: usize,
+    /// Ring b: how long there are faults, in seconds of the world.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Ring b: what travels between nodes and agents: `messages`, or `bytes` below real gRPC.
+    #[arg(long, default_value = "messages")]
+    wire: String,
+    /// Number of edge hosts; 10 of ring a and 50 of ring b if left out.
+    #[arg(long)]
+    hosts: Option<usize>,
     /// Number of control nodes.
     #[arg(long, default_value_t = 3)]
     nodes: usize,
-    /// Kinds of faults: `all`, `none`, or some of nodes,links,hosts,messages,clocks,jobs,users.
+    /// Kinds of faults: `all`, `none`, or some of nodes,links,hosts,messages,clocks,jobs,users,disks.
     #[arg(long, default_value = "all")]
     faults: String,
     /// Plant a bug in the world, to see that it is caught.
     #[arg(long)]
-    plant: Option<Plant>,
+    plant: Option<String>,
     /// Go on after a violation, to see them all.
     #[arg(long)]
     keep_going: bool,
-    /// Number of threads; as many as there are cores if left out.
+    /// Ring b: run each seed twice, in one process each, and compare the traces.
+    #[arg(long)]
+    twice: bool,
+    /// Number of threads, or of processes of ring b; as many as there are cores if left out.
     #[arg(long)]
     threads: Option<usize>,
     /// Write the results of all seeds to this file.
@@ -51,27 +63,37 @@ struct Arguments {
     /// Write the trace of the seed to this file.
     #[arg(long, requires = "seed")]
     trace: Option<PathBuf>,
+    /// Ring b: run the seed in this process and print its report as JSON.
+    #[arg(long, hide = true, requires = "seed")]
+    here: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Ring {
     A,
+    B,
 }
+
+/// Edge hosts of ring a.
+const HOSTS: usize = 10;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let Ring::A = arguments.ring;
-    if arguments.nodes == 0 || arguments.hosts == 0 {
+    if arguments.nodes == 0 || arguments.hosts == Some(0) {
         bail!("a world has at least one node and one host");
     }
     let faults: Faults = arguments.faults.parse().map_err(anyhow::Error::msg)?;
+    if let Ring::B = arguments.ring {
+        return sweep::run(&arguments, faults);
+    }
+    let plant = arguments.plant.as_deref().map(str::parse::<Plant>).transpose();
     let settings = Settings {
         seed: arguments.seed.unwrap_or(arguments.from),
         steps: arguments.steps,
-        hosts: arguments.hosts,
+        hosts: arguments.hosts.unwrap_or(HOSTS),
         nodes: arguments.nodes,
         faults,
-        plant: arguments.plant,
+        plant: plant.map_err(anyhow::Error::msg)?,
         trace: arguments.trace.is_some(),
         keep_going: arguments.keep_going,
     };
@@ -93,10 +115,16 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Arguments {
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(cores)
+    }
+}
+
 fn many(arguments: &Arguments, settings: Settings) -> Vec<Report> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = arguments.threads.unwrap_or(cores);
-    let seeds = arguments.seeds;
+    let threads = arguments.threads();
+    let seeds = arguments.seeds.unwrap_or(1_000);
     let shown = std::io::stderr().is_terminal();
     let every = if shown { 20 } else { 250 };
     let progress = |done: u64| {
@@ -143,14 +171,15 @@ fn show(arguments: &Arguments, report: &Report) {
     let Some(violation) = &report.violation else { return };
     println!("violation of {} at {} ms: {}", violation.oracle, violation.at_ms, violation.detail);
     let mut more = String::new();
-    if let Some(plant) = arguments.plant {
+    if let Some(plant) = &arguments.plant {
         more.push_str(&format!(" --plant {plant}"));
     }
     if arguments.faults != "all" {
         more.push_str(&format!(" --faults {}", arguments.faults));
     }
-    if (arguments.hosts, arguments.nodes) != (10, 3) {
-        more.push_str(&format!(" --hosts {} --nodes {}", arguments.hosts, arguments.nodes));
+    let (hosts, nodes) = (arguments.hosts.unwrap_or(HOSTS), arguments.nodes);
+    if (hosts, nodes) != (HOSTS, 3) {
+        more.push_str(&format!(" --hosts {hosts} --nodes {nodes}"));
     }
     println!(
         "REPRODUCE: cargo sim -- --ring a --seed {} --steps {}{more} --trace f",

@@ -32,6 +32,8 @@ mod quiescence;
 mod replicas;
 mod single;
 
+pub(crate) use convergence::one_job;
+
 use crate::{planning::Resource, world::World};
 use agent::{
     memory::{Fence, Record},

@@ -67,6 +67,8 @@ pub struct Faults {
     pub jobs: bool,
     /// Users change their minds all the time.
     pub users: bool,
+    /// Disks lose, tear and refuse, and run full; stores do not open. In ring B only.
+    pub disks: bool,
 }
 
 impl Faults {
@@ -79,6 +81,7 @@ impl Faults {
         clocks: true,
         jobs: true,
         users: true,
+        disks: true,
     };
     /// None of them.
     pub const NONE: Self = Self {
@@ -89,7 +92,36 @@ impl Faults {
         clocks: false,
         jobs: false,
         users: false,
+        disks: false,
     };
+}
+
+impl Faults {
+    fn words(self) -> [(&'static str, bool); 8] {
+        [
+            ("nodes", self.nodes),
+            ("links", self.links),
+            ("hosts", self.hosts),
+            ("messages", self.messages),
+            ("clocks", self.clocks),
+            ("jobs", self.jobs),
+            ("users", self.users),
+            ("disks", self.disks),
+        ]
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ALL => f.write_str("all"),
+            Self::NONE => f.write_str("none"),
+            some => {
+                let words = some.words().into_iter().filter(|(_, on)| *on).map(|(word, _)| word);
+                f.write_str(&words.collect::<Vec<_>>().join(","))
+            }
+        }
+    }
 }
 
 impl FromStr for Faults {
@@ -111,6 +143,7 @@ impl FromStr for Faults {
                 "clocks" => &mut faults.clocks,
                 "jobs" => &mut faults.jobs,
                 "users" => &mut faults.users,
+                "disks" => &mut faults.disks,
                 other => return Err(format!("no kind of fault is called {other:?}")),
             };
             *fault = true;

@@ -3,6 +3,8 @@
 
 mod acts;
 
+pub(crate) use acts::{cluster_of, package_of};
+
 use crate::{event::Event, ledger::EPOCH_MS, ledger::Origin, names::operator, world::World};
 use model::{Command, Outcome, RequestId, Timestamp};
 

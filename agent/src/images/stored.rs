@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::fabric::Calls;
 use api::v1::{self, artifacts_client::ArtifactsClient};
 use artifact::app_image::{Architecture, Manifest, Module, Payload};
 use artifact::{Begun, InspectError, Inspector, Store, StoreError, UploadId};
@@ -17,7 +18,6 @@ use model::{Digest, Name};
 use storage::Disk;
 use tokio::time::timeout;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use super::{ImageError, Images};
 use crate::config::Config;
@@ -129,8 +129,8 @@ impl<D: Disk> StoredImages<D> {
         let mut last = ImageError::transient("no control node is known");
         for _ in 0..ROUNDS_MAX {
             for addr in self.servers.known() {
-                let Ok(channel) = self.servers.channel(&addr) else { continue };
-                match self.download_from(channel, tenant, image).await {
+                let Ok(calls) = self.servers.calls(&addr) else { continue };
+                match self.download_from(calls, tenant, image).await {
                     Ok(()) => return Ok(()),
                     Err(error) if error.permanent => return Err(error),
                     Err(error) => last = error,
@@ -142,7 +142,7 @@ impl<D: Disk> StoredImages<D> {
 
     async fn download_from(
         &self,
-        channel: Channel,
+        calls: Calls,
         tenant: &Name,
         image: Digest,
     ) -> Result<(), ImageError> {
@@ -166,7 +166,7 @@ impl<D: Disk> StoredImages<D> {
             digest: image.to_string(),
             offset: write.offset.unwrap_or(0),
         };
-        let mut client = ArtifactsClient::new(channel)
+        let mut client = ArtifactsClient::new(calls)
             .max_decoding_message_size(api::limits::CHUNK_MESSAGE_BYTES_MAX);
         let answer = timeout(self.idle, client.download(asked)).await;
         let mut chunks =

@@ -49,6 +49,7 @@ impl Bench {
             clock,
             tenant: Name::new("acme").unwrap(),
             host: Name::new("till-1").unwrap(),
+            life: 1,
         };
         let (disk, path) = (parts.disk.clone(), config.memory_path());
         let log = MemoryLog::open(disk, &path, config.memory.clone()).await.unwrap();

@@ -5,10 +5,12 @@ use crate::{
     keep::{JournalLimits, Keep, Position},
     log_store::LogStore,
     planted::Planted,
+    snapshot::Snapshots as _,
     snapshot_files::{Divergence, SnapshotFiles},
     types::LogId,
 };
 use model::State;
+use openraft::storage::RaftLogStorage as _;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -61,10 +63,14 @@ pub enum StartError {
     Raft(String),
 }
 
-/// The store and the state in it; a store that is damaged, or not the state it says, is set aside.
+/// The store and the state in it; a store that is damaged, or not the state it says, is set aside. So is
+/// one that is ahead of the log and of the snapshot: an entry is applied once a majority has it durable,
+/// which need not include this node. Raft would let go of the log up to there and have nothing but the
+/// store to show for it, which may be lost; or find entries there that were cut off since, and not start.
 pub(super) async fn open_state<D: Disk, H: KvHome>(
     config: &Config,
     home: &H,
+    (log, log_dir): (&LogStore<D>, &Path),
     snapshots: &SnapshotFiles<D>,
 ) -> Result<(H::Kv, Keep, Position, State), StartError> {
     let limits =
@@ -83,13 +89,28 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
             .and_then(|()| keep(&kv))
             .and_then(|kept| Ok((kept.load()?, kept))),
     };
+    if let Ok((Some((position, _)), _)) = &loaded {
+        // Before it is gone: it may be all that says that the log is not the one it was.
+        check_vote(log, log_dir, position.applied)?;
+    }
+    let ends = [
+        log.clone().get_log_state().await.map_err(unread)?.last_log_id,
+        snapshots.current().await?.and_then(|stored| stored.meta.last_log_id),
+    ];
+    let (loaded, rebuilt) = match loaded {
+        Ok((Some((position, _)), _)) if ends.iter().all(|end| *end < position.applied) => {
+            let detail = "it is ahead of log and snapshot".to_owned();
+            (Err(Fault::Stopped { what: "state", detail }), true)
+        }
+        other => (other, diverged),
+    };
     match loaded {
         Ok((Some((position, state)), kept)) => Ok((kv, kept, position, state)),
         Ok((None, kept)) => {
             kept.clear().await?;
             Ok((kv, kept, Position::default(), State::default()))
         }
-        Err(fault) if diverged || fault.is_corrupt() => {
+        Err(fault) if rebuilt || fault.is_corrupt() => {
             drop(kv);
             let moved_to = home.set_aside()?;
             if diverged {
@@ -102,6 +123,13 @@ pub(super) async fn open_state<D: Disk, H: KvHome>(
             Ok((kv, kept, Position::default(), State::default()))
         }
         Err(fault) => Err(fault.met_in(&home.place()).into()),
+    }
+}
+
+fn unread(error: std::io::Error) -> StartError {
+    match Fault::from_io(&error) {
+        Some(fault) => StartError::Storage(fault.clone()),
+        None => StartError::Raft(error.to_string()),
     }
 }
 

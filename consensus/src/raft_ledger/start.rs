@@ -91,10 +91,11 @@ impl RaftLedger {
         let log_store = LogStore::new(log, config.replication_read_bytes_max)?;
         let log_store = log_store.with(Planted::of(&config));
         let snapshots = SnapshotFiles::open(snapshot_disk, &dir.join("snapshots")).await?;
-        let (kv, keep, position, state) = open_state(&config, &kv_home, &snapshots).await?;
+        let opened = open_state(&config, &kv_home, (&log_store, &log_dir), &snapshots);
+        let (kv, keep, position, state) = Box::pin(opened).await?;
         check_rules(&config, &position)?;
         let snapshot = snapshots.current().await?.and_then(|stored| stored.meta.last_log_id);
-        check_vote(&log_store, &log_dir, position.applied.into_iter().chain(snapshot))?;
+        check_vote(&log_store, &log_dir, snapshot)?;
         let limits = RingLimits {
             events_max: config.watch_events_max,
             changes_max: config.watch_changes_max,

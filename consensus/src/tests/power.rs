@@ -5,7 +5,10 @@ use crate::{Config, Ledger, RaftLedger, StartError, StopReason};
 use futures::{StreamExt, stream::FuturesUnordered};
 use model::{NodeId, State};
 use std::{path::Path, time::Duration};
-use storage::{Dice, disk::simulated::Loss};
+use storage::{
+    Dice,
+    disk::simulated::{Loss, SimulatedDiskConfig},
+};
 use tokio::time::Instant;
 
 /// Writes from all nodes at once until `until`; answers which were acknowledged.
@@ -93,6 +96,31 @@ async fn a_store_that_does_not_open_is_rebuilt() {
     let after = world.ledger(one).read(State::clone);
     assert_eq!(before.hash(), after.hash());
     assert!(has_tenant(&after, "t-0") && has_tenant(&after, "after-the-snapshot"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_ahead_of_its_log_is_not_relied_on() {
+    let mut world = World::start(3, config()).await;
+    let leader = world.wait_for_leader().await;
+    let slow = world.running().into_iter().find(|id| *id != leader).unwrap();
+    let usual = SimulatedDiskConfig { sync_us: (100, 2_000), ..SimulatedDiskConfig::default() };
+    let stalling = SimulatedDiskConfig { sync_us: (900_000, 900_000), ..usual.clone() };
+    world.machines[&slow].disk.configure(stalling);
+    apply_tenant(&world.ledger(leader), "acme").await;
+    let begun = Instant::now();
+    while !world.ledger(slow).read(|state| has_tenant(state, "acme")) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(begun.elapsed() < Duration::from_millis(500), "it is applied before it is synced");
+    world.crash_apart(slow, Loss::Unsynced, Loss::Nothing).await;
+    world.machines[&slow].disk.configure(usual);
+    world.boot(slow).await;
+    assert!(has_tenant(&world.converge().await, "acme"));
+    // The store is no truth: it may go.
+    world.crash(slow, Loss::Nothing).await;
+    world.machines[&slow].home.wreck();
+    world.boot(slow).await;
+    assert!(has_tenant(&world.converge().await, "acme"));
 }
 
 #[tokio::test(start_paused = true)]

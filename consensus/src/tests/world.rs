@@ -242,11 +242,16 @@ impl World {
 
     /// The machine loses its power: what is unsynced goes as `loss` says.
     pub(super) async fn crash(&mut self, id: NodeId, loss: Loss) {
+        self.crash_apart(id, loss, loss).await;
+    }
+
+    /// The same, with other luck for the store than for the rest of the disk.
+    pub(super) async fn crash_apart(&mut self, id: NodeId, loss: Loss, of_store: Loss) {
         self.net.services.lock().unwrap().remove(&id);
         let machine = self.machines.get_mut(&id).unwrap();
         machine.alive.store(false, Ordering::SeqCst);
         machine.disk = machine.disk.crash(loss);
-        machine.home.crash(loss);
+        machine.home.crash(of_store);
         let ledger = machine.ledger.take().unwrap();
         ledger.kill().await;
     }

@@ -43,7 +43,7 @@ fn caught_up(world: &World) -> Result<&State, String> {
 }
 
 /// A job runs as asked, is gone, or says why not.
-fn one_job(state: &State, key: &JobKey, job: &Job) -> Found {
+pub(crate) fn one_job(state: &State, key: &JobKey, job: &Job) -> Found {
     let away = |host: &model::Name| {
         let row = state.host(&key.tenant, host);
         !row.is_some_and(|row| matches!(row.contact, Contact::Connected { .. }))

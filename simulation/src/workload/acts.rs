@@ -305,7 +305,7 @@ impl World {
     }
 }
 
-fn cluster_of(cluster: &str, members: BTreeSet<Name>) -> Command {
+pub(crate) fn cluster_of(cluster: &str, members: BTreeSet<Name>) -> Command {
     let environment = (cluster != "south").then(|| name("production"));
     Command::ApplyCluster {
         tenant: name(if cluster == "east" { "beta" } else { "acme" }),
@@ -315,7 +315,7 @@ fn cluster_of(cluster: &str, members: BTreeSet<Name>) -> Command {
 }
 
 /// One version of a package, with its image. Package 3 changes its policy with its version.
-fn package_of(tenant: &str, package: u64, version: u64) -> [Command; 2] {
+pub(crate) fn package_of(tenant: &str, package: u64, version: u64) -> [Command; 2] {
     use OnDisconnect::{KeepRunning, Replace, Stop};
     let policy = match (package, version) {
         (0 | 2, _) => Stop,

@@ -140,7 +140,10 @@ impl SimulatedDisk {
             machine.step()?;
             let rate = machine.config.sync_errors_per_million;
             let failed = machine.due(Injection::FailNextSync) || machine.dice.chance(rate);
-            promote(machine, upto, failed);
+            let ignored = machine.config.ignored_syncs_per_million;
+            if !machine.dice.chance(ignored) {
+                promote(machine, upto, failed);
+            }
             if failed {
                 return Err(input_output_error());
             }

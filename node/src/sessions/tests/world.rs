@@ -16,7 +16,10 @@ use agent::{
     driver::fake::{FakeHost, Script},
     images::FakeImages,
 };
-use api::{BoxFuture, Fabric, Incoming, fabric::WireConfig};
+use api::{
+    BoxFuture, Fabric, Incoming,
+    fabric::{Calls, WireConfig},
+};
 use consensus::{Ledger, MemoryLedger, Proposal};
 use futures::StreamExt;
 use identity::{Authority, CertificateBundle, Principal, SystemEntropy};
@@ -46,7 +49,6 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 pub(super) const TTL_MS: u64 = 4_000;
 pub(super) const GRACE_MS: u64 = 1_000;
@@ -188,8 +190,8 @@ impl World {
         Servers::new(self.wires.clone(), &self.bundle(principal), wire, known).unwrap()
     }
 
-    pub(super) fn channel(&self, principal: Principal) -> Channel {
-        self.servers(principal).channel(ADDR).unwrap()
+    pub(super) fn channel(&self, principal: Principal) -> Calls {
+        self.servers(principal).calls(ADDR).unwrap()
     }
 
     pub(super) async fn decide(&self, caller: Caller, command: Command) -> Reply {
@@ -290,6 +292,7 @@ impl World {
             clock: self.shared.clock.clone(),
             tenant: name("acme"),
             host: name("edge"),
+            life: 1,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move { drop(stopped.await) };

@@ -30,6 +30,8 @@ pub struct SimulatedDiskConfig {
     pub write_errors_per_million: u32,
     /// Syncs in a million that fail. What they covered is lost even if a later sync succeeds.
     pub sync_errors_per_million: u32,
+    /// Syncs in a million that succeed and make nothing durable: a drive that lies.
+    pub ignored_syncs_per_million: u32,
     /// Writes in a million that are acknowledged and never happen.
     pub lost_writes_per_million: u32,
     /// Writes in a million that are acknowledged and land one sector further on.
