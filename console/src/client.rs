@@ -15,6 +15,7 @@ use api::{
     fabric::WireConfig,
     json::{Schema, SchemaError},
     reason::UNKNOWN_OUTCOME,
+    status::ClientError,
 };
 use identity::{ClientConfig, Entropy, SystemEntropy};
 use serde_json::Value;
@@ -107,6 +108,8 @@ impl Client {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = self.backoff();
         let (mut tries, mut unknown) = (0, false);
+        // What a node that lives says tells more than that another one does not answer.
+        let mut told = None;
         loop {
             let (addr, channel) = self.server();
             let wire = InterceptedService::new(channel, Until(deadline));
@@ -118,12 +121,17 @@ impl Client {
             tries += 1;
             let verdict = Verdict::of(&status);
             unknown |= verdict == Verdict::Unknown;
+            if !ClientError::from(status.clone()).reason.is_empty() {
+                told = Some(status.clone());
+            }
             let round_over = tries % self.servers.len() == 0;
             let pause = match round_over || verdict == Verdict::Overloaded {
                 true => backoff.pause(),
                 false => Duration::ZERO,
             };
             if !verdict.may_repeat(effect) || Instant::now() + pause >= deadline {
+                let refused = verdict == Verdict::Refused;
+                let status = if refused { status } else { told.unwrap_or(status) };
                 return Err(match unknown && effect != Effect::Read {
                     true => self.unknown(&status, tries),
                     false => self.failure(&status, tries),

@@ -7,9 +7,10 @@ use crate::{
     Config, Folders,
     passport::{FOLDER_FORMAT, LogLife, NodeFile, Passport, PassportError, issue, private_folder},
 };
+use bytes::Bytes;
 use identity::{Authority, CertificateBundle, Entropy, Principal};
 use model::{NodeId, Timestamp};
-use serde::Serialize;
+use serde_json::{Map, Value};
 use storage::Disk;
 
 /// Id of the first node.
@@ -17,12 +18,10 @@ const FIRST: NodeId = NodeId(1);
 /// Name of the first operator.
 pub(crate) const FIRST_OPERATOR: &str = "admin";
 
-/// Content of `client.json`, which lies beside an operator's certificate and says where to go.
-#[derive(Debug, Serialize)]
-struct ClientFile<'a> {
-    servers: &'a [String],
-    cluster_id: &'a str,
-}
+/// Longest `client.json` read, in bytes.
+const CLIENT_BYTES_MAX: u64 = 1 << 16;
+/// Addresses kept in `client.json`.
+const SERVERS_MAX: usize = 16;
 
 /// Makes a new cluster in an empty data folder: authority, node 1 and operator `admin`.
 ///
@@ -76,11 +75,21 @@ pub(crate) async fn save_client_file<D: Disk>(
     cluster_id: &str,
     client_addr: &str,
 ) -> Result<(), storage::Fault> {
-    let servers = [client_addr.to_owned()];
-    let text = serde_json::to_vec_pretty(&ClientFile { servers: &servers, cluster_id });
-    // A struct of texts can be written as JSON.
-    let text = text.unwrap_or_default();
-    disk.replace_file(&folders.admin().join("client.json"), text.into()).await
+    let path = folders.admin().join("client.json");
+    let found = match disk.exists(&path).await? {
+        true => disk.read_file(&path, CLIENT_BYTES_MAX).await?,
+        false => Bytes::new(),
+    };
+    // What the operator, or whoever started this node, added is theirs.
+    let mut known: Map<String, Value> = serde_json::from_slice(&found).unwrap_or_default();
+    let others = known.get("servers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let others = others.into_iter().filter(|other| other != client_addr);
+    let servers = std::iter::once(Value::from(client_addr)).chain(others).take(SERVERS_MAX);
+    known.insert("servers".to_owned(), servers.collect());
+    known.insert("cluster_id".to_owned(), Value::from(cluster_id));
+    // An object of JSON can be written as JSON.
+    let text = serde_json::to_vec_pretty(&known).unwrap_or_default();
+    disk.replace_file(&path, text.into()).await
 }
 
 /// Names and addresses that go into a node's certificate, for programs that check those.

@@ -111,7 +111,11 @@ fn a_cluster_grows_and_shrinks_under_load() {
 #[test]
 fn a_dead_node_is_replaced_and_stays_away() {
     let runtime = runtime();
-    let mut cluster = Cluster::start(BINARY, Settings::new(3).patient());
+    // Not so slow that a node that died counts as heard for long.
+    let slower = [("HEARTBEAT_MS", "100"), ("ELECTION_MIN_MS", "500"), ("ELECTION_MAX_MS", "800")];
+    let mut settings = Settings::new(3);
+    settings.env = slower.map(|(name, ms)| (format!("MUSTER_RAFT__{name}"), ms.to_owned())).into();
+    let mut cluster = Cluster::start(BINARY, settings);
     let load = load(&runtime, &cluster, "replace", &[0, 1]);
     go_on(&load);
     let old = cluster.node_id(2);
