@@ -29,7 +29,8 @@ enum Verb {
     #[command(after_help = "Examples:\n  muster storage verify /var/lib/muster && echo whole\n\n\
         Reads every record of log and snapshots, the whole store (from a temporary copy) and every \
         image, and compares the stored state with the one that snapshot and log lead to.\n\
-        The node must not run. Exit codes: 0 whole, 1 cannot be read, 4 something is damaged.")]
+        The node must not run. Exit codes: 0 whole, or what is missing is rebuilt at the next start; \
+        1 cannot be read, 4 something is damaged.")]
     Verify(Place),
 }
 
@@ -197,7 +198,14 @@ fn tables(document: &Value, deep: bool) -> String {
     }
     let findings = document["findings"].as_array().map_or(&[][..], Vec::as_slice);
     if findings.is_empty() {
-        text.push_str("whole: every record, snapshot and stored row is as it was written\n");
+        text.push_str(match document["store"].is_null() {
+            false => "whole: every record, snapshot and stored row is as it was written\n",
+            // sled takes what it cannot read for nothing at all.
+            true => {
+                "log and snapshots are whole; the store is missing, empty or cannot be read: the node \
+                 rebuilds it from them when it starts\n"
+            }
+        });
     }
     for it in findings {
         let [file, offset] = ["file", "offset"].map(|key| cell(it.get(key)));
