@@ -29,6 +29,10 @@ fn stopped() -> Cluster {
     let running = storage(&cluster, "verify", &folder, &[]);
     assert_eq!(running.code, 1, "{running:?}");
     assert!(running.stderr.contains("a node is running"), "{running:?}");
+    until("the log was purged", 30, || {
+        let ledger = cluster.inspect(0, "ledger").unwrap_or_default();
+        ledger["values"]["purged_index"].as_str().is_some_and(|it| it.parse::<u64>().is_ok())
+    });
     cluster.kill_node(0);
     cluster
 }

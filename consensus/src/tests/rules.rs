@@ -124,8 +124,8 @@ async fn a_snapshot_brings_its_level_and_is_refused_by_an_older_build() {
     let stopped = world.ledger(four);
     let stopped = tokio::spawn(async move { stopped.stopped().await });
     let deadline = Instant::now() + Duration::from_secs(3);
-    let joined = world.ledger(three).add_node(four, super::world::peer(four), deadline).await;
-    assert!(joined.is_err(), "it never votes");
+    // Whether it is taken in before it has all of the snapshot or not: it ends.
+    drop(world.ledger(three).add_node(four, super::world::peer(four), deadline).await);
     let reason = tokio::time::timeout_at(soon(), stopped).await.unwrap().unwrap();
     assert_eq!(reason, StopReason::RulesUnknown { level: NEW, known: OLD });
 }
