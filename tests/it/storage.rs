@@ -63,7 +63,9 @@ fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn first_file(folder: &Path, begins: &str) -> PathBuf {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let named = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(begins))
+        // What was being written when the node was killed ends with `.new`, and is nothing yet.
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with(begins) && !name.ends_with(".new")
     };
     entries.filter(named).max().expect("there is such a file")
 }
