@@ -155,6 +155,14 @@ impl Cgroups {
         Some(root.join(path.trim_start_matches('/')).join("cgroup.procs"))
     }
 
+    /// Whether no process is left in a job's group, or there is no such group.
+    pub fn is_empty(&self, parent: &str, name: &str) -> bool {
+        self.roots.values().all(|(_, root)| {
+            let procs = root.join(parent).join(name).join("cgroup.procs");
+            pids(&fs::read_to_string(procs).unwrap_or_default()).is_empty()
+        })
+    }
+
     /// Kills what is left in a job's group and removes it; one that is not there is no matter.
     pub fn remove(&self, parent: &str, name: &str) {
         let dirs = self.roots.values().map(|(_, root)| root.join(parent).join(name)).collect();

@@ -144,6 +144,7 @@ impl GuardedDriver {
             }
             Phase::Prepared | Phase::Exited => {}
         }
+        self.deserted(job).await?;
         self.check_lease(job, &spec)?;
         self.spawn(job).await?;
         let state = self.state(job).await?;

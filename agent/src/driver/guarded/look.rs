@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::{GuardedDriver, LOOK_MS, LOOKS_MAX, blocking, guard_error, unknown};
+use crate::cgroup::Cgroups;
 use crate::driver::{Cause, DriverError, JobId, JobSpec, JobState, Phase, Recovered};
 use crate::guard::control::{Request, short_path};
 use crate::guard::{files, is_guarded};
@@ -105,6 +106,21 @@ impl GuardedDriver {
         }
         let message = format!("the guard of {job} does not end");
         Err(DriverError::transient(Cause::Guard, message))
+    }
+
+    /// Waits until nothing runs of an earlier start. The lock of a guard that was killed is free a moment
+    /// before the kernel has killed what ran under it, and on a busy host that moment may be long.
+    pub(super) async fn deserted(&self, job: &JobId) -> Result<(), DriverError> {
+        for _ in 0..LOOKS_MAX {
+            let (parent, name) = (self.config.cgroup_parent.clone(), job.clone());
+            let look = move || Ok(Cgroups::detect().is_empty(&parent, name.as_str()));
+            if blocking("look whether the job's group is empty", look).await? {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+        let message = format!("processes of an earlier start of {job} do not end");
+        Err(DriverError::transient(Cause::Running, message))
     }
 
     pub(super) async fn find(&self) -> Result<Vec<Recovered>, DriverError> {
